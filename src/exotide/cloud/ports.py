@@ -1,0 +1,129 @@
+"""What the emulated API asks of the machine below it: servers that run, balancers that balance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """One emulated server, as the API's instance describes it."""
+
+    id: str
+    """The instance's UUID."""
+    name: str
+    ip: str
+    """The public IPv4 address that the driver gave out with `reserve_ip`."""
+    vcpus: int
+    memory_bytes: int
+    labels: dict[str, str] = field(default_factory=dict)
+    """`role` chooses what a process server runs: member, monitoring, or nothing but the exporter."""
+    user_data: bytes = b""
+    """Decoded (and unzipped) user-data; empty if none was given."""
+    boot_delay_s: float = 0.0
+    """Time that passes between power-on and the first program, as a real boot would take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How a balancer finds out whether a member may get traffic; times in seconds."""
+
+    mode: str
+    """tcp or http (https is treated as tcp with TLS unverified)."""
+    port: int
+    interval_s: float
+    timeout_s: float
+    retries: int
+    uri: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """One service of a load balancer; its members are set apart, since they change often."""
+
+    id: str
+    name: str
+    port: int
+    target_port: int
+    strategy: str
+    """round-robin, source-hash or maglev-hash."""
+    protocol: str
+    """tcp or udp."""
+    healthcheck: HealthCheck
+
+
+class Servers(Protocol):
+    """
+    Runs servers. Adapters: servers.processes (namespaces), testing.FakeServers (no process).
+
+    Every method is asynchronous and never blocks the event loop. All are idempotent.
+    """
+
+    async def open(self) -> None:
+        """Prepare the host: remove what a killed predecessor left, make the network."""
+
+    async def close(self) -> None:
+        """Stop every server and remove every trace."""
+
+    def reserve_ip(self) -> str:
+        """Give out an address that no server or balancer has. Raises OutOfAddresses."""
+
+    def release_ip(self, ip: str) -> None:
+        """Take an address back."""
+
+    async def start(self, spec: ServerSpec) -> None:
+        """
+        Boot a server; returns when its first programs run (after boot_delay_s).
+
+        Raises:
+            ServerFailed: with the reason and where its log is; nothing of the server is left.
+        """
+
+    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+        """TERM, wait up to grace_s for a clean end, KILL, remove namespace, cgroup and files."""
+
+    async def reboot(self, server_id: str) -> None:
+        """Stop the programs and start them again; address and files stay."""
+
+    def on_death(self, callback: Callable[[str, str], None]) -> None:
+        """Call callback(server_id, reason), on the event loop, when a server dies unasked."""
+
+
+class Balancers(Protocol):
+    """Runs load balancers; one real proxy process per service."""
+
+    async def create(self, nlb_id: str, ip: str) -> None:
+        """Make the balancer's own host at this address; no service yet."""
+
+    async def delete(self, nlb_id: str) -> None:
+        """Remove the balancer with all its services."""
+
+    async def put_service(self, nlb_id: str, service: ServiceSpec) -> None:
+        """Create the service or change it to this; members stay."""
+
+    async def delete_service(self, nlb_id: str, service_id: str) -> None: ...
+
+    async def set_members(self, nlb_id: str, service_id: str, ips: Sequence[str]) -> None:
+        """
+        Bring the members to exactly these addresses.
+
+        A new one gets traffic after its first good check; one that leaves is drained: it gets no
+        new connection, and the call returns at once while requests in flight finish.
+        """
+
+    def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
+        """Last known health by member address; a member not yet checked is False."""
+
+
+class CloudFault(Exception):  # noqa: N818
+    """Base of what the layers below the API report."""
+
+
+class OutOfAddresses(CloudFault):
+    """The network has no free address left."""
+
+
+class ServerFailed(CloudFault):
+    """A server could not be started; the message says why and where its log is."""
