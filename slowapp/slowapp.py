@@ -1,0 +1,643 @@
+# ruff: noqa: INP001 - a program, not a package
+"""
+The deliberately slow web application of the pool's members: one file, standard library only.
+
+    GET /health        "OK", at once, however busy the machine is
+    GET /load          burns all cores for LOAD_SECONDS of wall time: "Load generation done."
+    GET /work?cpu_s=S  costs S seconds of CPU time: "Work done.", late where CPU is scarce
+    GET /metrics       requests in flight, served, and their seconds, in Prometheus' text format
+
+One event loop speaks HTTP and never computes. It cuts all work into slices and hands them in
+turn to worker processes, one per core, so requests share the CPU fairly whatever they ask for.
+The workers are started by the first request that needs one: an idle member costs nothing.
+
+Environment: LISTEN_ADDRESS (0.0.0.0), LISTEN_PORT (8080), LOAD_SECONDS (10), LOAD_WORKERS (the
+cores). TERM and INT finish the requests in flight and exit 0. Exit 1: the port could not be
+opened. Exit 2: settings are wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import re
+import resource
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import Final, NoReturn
+from urllib.parse import parse_qs, urlsplit
+
+SLICE_CPU_S: Final = 0.02  # short enough to be fair, long enough that handing out costs < 1 %
+WORKER_NICENESS: Final = 10  # the event loop goes first, so /health answers under any load
+MAX_CPU_S: Final = 60.0
+MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
+HEADER_TIMEOUT_S: Final = 10.0  # for the whole head: a client that drips bytes is let go
+IDLE_TIMEOUT_S: Final = 75.0  # longer than balancers keep connections, so that they close first
+PART_TIMEOUT_S: Final = 1.0
+DRAIN_GRACE_S: Final = 1.0  # after TERM, for a request that is still on its way
+BACKLOG: Final = 1024
+SPARE_FILES: Final = 64
+PATHS: Final = ("/health", "/load", "/metrics", "/work")
+REASONS: Final = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    411: "Length Required",
+    413: "Content Too Large",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+NUMBER: Final = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+SECONDS: Final = struct.Struct("d")
+
+
+# ---------------------------------------------------------------------------- settings
+
+
+class SettingsError(Exception):
+    """Settings are missing or wrong; the message lists all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment asks for; see the module's text for names and defaults."""
+
+    address: str = "0.0.0.0"
+    port: int = 8080
+    load_s: float = 10.0
+    workers: int = 1
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check all settings. Raises SettingsError that names every wrong one."""
+    problems: list[str] = []
+
+    def number(name: str, default: float, low: float, high: float, *, whole: bool) -> float:
+        text = environ.get(name, "").strip()
+        value = parse_number(text) if text else default
+        if value is None or not low <= value <= high or (whole and value % 1):
+            kind = "whole number" if whole else "number"
+            problems.append(f"  {name}  must be a {kind} from {low:g} to {high:g}, got: {text!r}")
+            return default
+        return value
+
+    settings = Settings(
+        address=environ.get("LISTEN_ADDRESS", "").strip() or "0.0.0.0",
+        port=int(number("LISTEN_PORT", 8080, 1, 65535, whole=True)),
+        load_s=number("LOAD_SECONDS", 10, 0, 3600, whole=False),
+        workers=int(number("LOAD_WORKERS", len(os.sched_getaffinity(0)), 1, 1024, whole=True)),
+    )
+    if problems:
+        raise SettingsError("\n".join([f"error: {len(problems)} settings are wrong", *problems]))
+    return settings
+
+
+def parse_number(text: str) -> float | None:
+    """Return a plain, finite decimal number that is not negative, or None."""
+    if not NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+# ---------------------------------------------------------------------------- workers
+
+
+def burn(cpu_s: float) -> float:
+    """Use this much CPU time of the calling thread; return what was really used."""
+    began = time.thread_time()
+    end = began + cpu_s
+    while (now := time.thread_time()) < end:
+        for _ in range(500):
+            pass
+    return now - began
+
+
+def run_worker(link: socket.socket) -> NoReturn:
+    """Burn each slice that is asked for, answer what it cost; end when the parent is gone."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # a signal to the group must not cut requests
+        os.closerange(3, link.fileno())
+        os.closerange(link.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.nice(WORKER_NICENESS)
+        while len(order := link.recv(SECONDS.size)) == SECONDS.size:
+            link.send(SECONDS.pack(burn(SECONDS.unpack(order)[0])))
+    finally:
+        os._exit(0)  # never back into the parent's event loop, whatever happened
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Work for one request: a /work has an amount, a /load has an end."""
+
+    done: asyncio.Future[None]
+    left_cpu_s: float = math.inf
+    until: float = math.inf
+    """When it ends, whatever was done by then, on the loop's clock."""
+
+    def finished(self, now: float) -> bool:
+        return self.done.done() or self.left_cpu_s <= 0 or now >= self.until
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One child process and the job whose slice it burns."""
+
+    pid: int
+    link: socket.socket
+    job: Job | None = None
+
+
+@dataclass(slots=True)
+class Pool:
+    """
+    Shares the workers between all jobs, slice by slice, first come first served.
+
+    Every unfinished job is either in the queue or with a worker. A worker that dies is replaced
+    and its slice is done again.
+    """
+
+    size: int
+    loop: asyncio.AbstractEventLoop
+    queue: deque[Job] = field(default_factory=deque)
+    workers: list[Worker] = field(default_factory=list)
+
+    async def work(self, cpu_s: float) -> None:
+        """Return when this much CPU time was spent. Raises OSError if no process can start."""
+        job = Job(done=self.loop.create_future(), left_cpu_s=cpu_s)
+        self._start(job, shares=1)
+        await job.done
+
+    async def load(self, wall_s: float) -> None:
+        """Keep all workers busy for this time. Raises OSError if no process can start."""
+        job = Job(done=self.loop.create_future(), until=self.loop.time() + wall_s)
+        self.loop.call_at(job.until, settle, job)
+        self._start(job, shares=self.size)
+        await job.done
+
+    def close(self) -> None:
+        """End all workers and wait for them: each sees the end of its link within a slice."""
+        for worker in self.workers:
+            self._forget(worker)
+        self.workers.clear()
+
+    def _start(self, job: Job, *, shares: int) -> None:
+        self._fork_missing()
+        self.queue.extend([job] * shares)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        for worker in list(self.workers):
+            if worker.job is None and not self._give(worker):
+                return
+
+    def _give(self, worker: Worker) -> bool:
+        """Hand the next unfinished job to an idle worker; False if there is none."""
+        now = self.loop.time()
+        while self.queue:
+            job = self.queue.popleft()
+            if job.finished(now):
+                settle(job)
+                continue
+            worker.job = job
+            try:
+                worker.link.send(SECONDS.pack(min(SLICE_CPU_S, job.left_cpu_s)))
+            except OSError:
+                self._replace(worker)
+            return True
+        return False
+
+    def _took(self, worker: Worker) -> None:
+        """Read what a slice cost, put its job back in line, hand out the next one."""
+        try:
+            answer = worker.link.recv(SECONDS.size)
+        except OSError:
+            answer = b""
+        if len(answer) != SECONDS.size:
+            self._replace(worker)
+            return
+        job, worker.job = worker.job, None
+        assert job is not None
+        job.left_cpu_s -= SECONDS.unpack(answer)[0]
+        if job.finished(self.loop.time()):
+            settle(job)
+        else:
+            self.queue.append(job)
+        self._give(worker)
+
+    def _fork_missing(self) -> None:
+        try:
+            while len(self.workers) < self.size:
+                self.workers.append(self._fork())
+        except OSError as error:
+            if not self.workers:
+                raise
+            log("worker_not_started", error=str(error), workers=len(self.workers))
+
+    def _fork(self) -> Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The process has one thread, so a child that only computes may be forked at any moment.
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
+            run_worker(theirs)
+        theirs.close()
+        ours.setblocking(False)
+        worker = Worker(pid=pid, link=ours)
+        self.loop.add_reader(ours, self._took, worker)
+        return worker
+
+    def _forget(self, worker: Worker) -> None:
+        self.loop.remove_reader(worker.link)
+        worker.link.close()
+        with suppress(ChildProcessError):
+            os.waitpid(worker.pid, 0)
+
+    def _replace(self, worker: Worker) -> None:
+        """Put a dead worker's job back first in line; later, so that no crash spins the CPU."""
+        log("worker_died", pid=worker.pid)
+        self.workers.remove(worker)
+        self._forget(worker)
+        if worker.job is not None:
+            self.queue.appendleft(worker.job)
+        self.loop.call_later(0.1, self._recover)
+
+    def _recover(self) -> None:
+        try:
+            self._fork_missing()
+        except OSError as error:
+            log("worker_not_started", error=str(error), workers=0)
+            if self.queue:
+                self.loop.call_later(1.0, self._recover)
+        self._dispatch()
+
+
+def settle(job: Job) -> None:
+    if not job.done.done():
+        job.done.set_result(None)
+
+
+# ---------------------------------------------------------------------------- metrics
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counts of requests by path; unknown paths share one label, so that the set stays small."""
+
+    in_flight: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PATHS, 0))
+    served: dict[tuple[str, int], int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PATHS, 0.0))
+
+    def began(self, path: str) -> None:
+        self.in_flight[path] = self.in_flight.get(path, 0) + 1
+
+    def ended(self, path: str, status: int, seconds: float) -> None:
+        self.in_flight[path] -= 1
+        self.served[path, status] = self.served.get((path, status), 0) + 1
+        self.seconds[path] = self.seconds.get(path, 0.0) + seconds
+
+    def render(self) -> str:
+        """Return all of them in Prometheus' text format, version 0.0.4."""
+        prefix = "exotide_slowapp_"
+        lines = [f"# TYPE {prefix}requests_in_flight gauge"]
+        lines += [
+            f'{prefix}requests_in_flight{{path="{path}"}} {count}'
+            for path, count in sorted(self.in_flight.items())
+        ]
+        lines.append(f"# TYPE {prefix}requests_total counter")
+        lines += [
+            f'{prefix}requests_total{{path="{path}",status="{status}"}} {count}'
+            for (path, status), count in sorted(self.served.items())
+        ]
+        lines.append(f"# TYPE {prefix}request_seconds summary")
+        for path, seconds in sorted(self.seconds.items()):
+            count = sum(n for (served, _), n in self.served.items() if served == path)
+            lines.append(f'{prefix}request_seconds_sum{{path="{path}"}} {seconds:.6f}')
+            lines.append(f'{prefix}request_seconds_count{{path="{path}"}} {count}')
+        return "\n".join(lines) + "\n"
+
+
+# ---------------------------------------------------------------------------- HTTP
+
+
+class Refused(Exception):
+    """A request that cannot be served; the text tells its sender why."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    method: str
+    target: str
+    keep_alive: bool
+    body_bytes: int
+
+
+def parse_head(head: bytes) -> Request:
+    """Read a request line and its header fields. Raises Refused."""
+    line, *fields = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    parts = line.split(" ")
+    if len(parts) != 3 or parts[2] not in {"HTTP/1.0", "HTTP/1.1"}:
+        raise Refused(400, "This is no HTTP/1.1 request.")
+    headers: dict[str, str] = {}
+    for text in fields:
+        name, colon, value = text.partition(":")
+        if not colon or not name or name != name.strip():
+            raise Refused(400, "A header field is malformed.")
+        headers[name.lower()] = value.strip()
+    if "transfer-encoding" in headers:
+        raise Refused(411, "Send a body with Content-Length, or none.")
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()):
+        raise Refused(400, "Content-Length must be a number.")
+    if len(length) > 9 or int(length) > MAX_BODY_BYTES:
+        raise Refused(413, f"A body may have {MAX_BODY_BYTES} bytes.")
+    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+    kept = "close" not in options if parts[2] == "HTTP/1.1" else "keep-alive" in options
+    return Request(method=parts[0], target=parts[1], keep_alive=kept, body_bytes=int(length))
+
+
+def encode(status: int, text: str, *, keep_alive: bool, body: bool = True) -> bytes:
+    """Return the bytes of an answer; body=False is the answer to HEAD."""
+    content = text.encode()
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(content)}\r\n"
+        "Cache-Control: no-store\r\n"
+        f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n"
+    )
+    if status == 405:
+        head += "Allow: GET, HEAD\r\n"
+    return head.encode() + b"\r\n" + (content if body else b"")
+
+
+def locate(target: str) -> tuple[str, str]:
+    """Return path and query of a request's target, which may be a whole URL."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return target, ""
+    return parts.path, parts.query
+
+
+def cpu_seconds(query: str) -> float:
+    """Return the amount that /work was asked for. Raises Refused."""
+    values = parse_qs(query, keep_blank_values=True).get("cpu_s", [])
+    value = parse_number(values[0]) if len(values) == 1 else None
+    if value is None or not 0 < value <= MAX_CPU_S:
+        raise Refused(400, f"cpu_s must be a number above 0, up to {MAX_CPU_S:g}: /work?cpu_s=0.2")
+    return value
+
+
+@dataclass(slots=True)
+class App:
+    """Answers requests, one task per connection, until it is drained."""
+
+    settings: Settings
+    pool: Pool
+    metrics: Metrics = field(default_factory=Metrics)
+    max_connections: int = 1000
+    draining: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    waiting: dict[asyncio.Task[None], bool] = field(default_factory=dict)
+    """Connections without a whole request, longest first; True if nothing of it has come."""
+
+    async def accept(self, listener: socket.socket) -> None:
+        """Take connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:  # the client is gone already, or files have run out
+                log("connection_not_accepted", error=str(error))
+                await asyncio.sleep(0.1)
+            else:
+                self.take(connection)
+
+    def take(self, connection: socket.socket) -> None:
+        """Serve a connection; when there are too many, one that waits makes room."""
+        if len(self.tasks) >= self.max_connections and self.waiting:
+            oldest = next(iter(self.waiting))
+            del self.waiting[oldest]
+            oldest.cancel()
+        connection.setblocking(False)
+        task = asyncio.create_task(self._serve(connection))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def drain(self) -> None:
+        """Let go of connections without a request; return when the last answer is out."""
+        self.draining = True
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=0)  # those just taken have begun to read
+        for task, kept_and_silent in list(self.waiting.items()):
+            if kept_and_silent:
+                task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks, timeout=DRAIN_GRACE_S)
+        for task in list(self.waiting):
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        """Serve one connection to its end; whatever a client does stays its own problem."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_HEADER_BYTES)
+            with closing(writer):
+                await self._converse(reader, writer, task)
+        except (OSError, EOFError, asyncio.CancelledError):
+            pass  # gone, too slow, or asked to go while it waited
+        finally:
+            self.waiting.pop(task, None)
+
+    async def _converse(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        task: asyncio.Task[None],
+    ) -> None:
+        kept = False
+        while True:
+            try:
+                request = await self._read(reader, task, kept=kept)
+            except Refused as error:
+                self.metrics.began("other")
+                self.metrics.ended("other", error.status, 0.0)
+                writer.write(encode(error.status, f"{error}\n", keep_alive=False))
+                await part(reader, writer)
+                return
+            status, text = await self._answer(request)
+            kept = request.keep_alive and not self.draining
+            body = request.method != "HEAD"
+            writer.write(encode(status, text, keep_alive=kept, body=body))
+            async with asyncio.timeout(HEADER_TIMEOUT_S):
+                await writer.drain()
+            if not kept:
+                return
+
+    async def _read(
+        self, reader: asyncio.StreamReader, task: asyncio.Task[None], *, kept: bool
+    ) -> Request:
+        """Wait for a request; from its first byte on, all of it has a limited time."""
+        self.waiting[task] = kept
+        async with asyncio.timeout(IDLE_TIMEOUT_S if kept else HEADER_TIMEOUT_S):
+            first = await reader.readexactly(1)
+        self.waiting[task] = False
+        try:
+            async with asyncio.timeout(HEADER_TIMEOUT_S):
+                request = parse_head(first + await reader.readuntil(b"\r\n\r\n"))
+                await reader.readexactly(request.body_bytes)
+        except TimeoutError:
+            raise Refused(408, "The request did not arrive in time.") from None
+        except asyncio.LimitOverrunError:
+            raise Refused(431, "The request's head is too large.") from None
+        finally:
+            self.waiting.pop(task, None)
+        return request
+
+    async def _answer(self, request: Request) -> tuple[int, str]:
+        path, query = locate(request.target)
+        label = path if path in PATHS else "other"
+        began = time.monotonic()
+        self.metrics.began(label)
+        status = 503
+        try:
+            text = await self._result(request.method, path, query)
+            status = 200
+        except Refused as error:
+            status, text = error.status, f"{error}\n"
+        except OSError as error:
+            log("request_failed", path=path, error=str(error))
+            text = "No process could be started for this; try again.\n"
+        finally:
+            self.metrics.ended(label, status, time.monotonic() - began)
+        return status, text
+
+    async def _result(self, method: str, path: str, query: str) -> str:
+        """Return a good answer's text. Raises Refused, or OSError if no process can start."""
+        if path not in PATHS:
+            raise Refused(404, f"There is {', '.join(PATHS)}; nothing else.")
+        if method not in {"GET", "HEAD"}:
+            raise Refused(405, "Use GET.")
+        if path == "/metrics":
+            return self.metrics.render()
+        if path == "/load" and method == "GET":
+            await self.pool.load(self.settings.load_s)
+            return "Load generation done."
+        if path == "/work":
+            cpu_s = cpu_seconds(query)
+            if method == "GET":
+                await self.pool.work(cpu_s)
+            return "Work done."
+        return "OK" if path == "/health" else "Load generation done."
+
+
+async def part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """End a refused conversation so that the answer arrives: a close on unread bytes resets."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PART_TIMEOUT_S):
+            await writer.drain()
+            writer.write_eof()
+            while await reader.read(MAX_BODY_BYTES):
+                pass
+
+
+# ---------------------------------------------------------------------------- program
+
+
+def log(event: str, **values: object) -> None:
+    """Write one line to stderr; there is none per request, since CPU is what is measured."""
+    with suppress(OSError):
+        print(json.dumps({"event": event, **values}), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def listen(address: str, port: int) -> socket.socket:
+    """Open the port. Raises OSError. Asks no name server: a member may have none."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as the system lets us; return how many connections that makes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(soft - SPARE_FILES, 1)
+
+
+async def run(settings: Settings, listener: socket.socket) -> None:
+    """Serve until TERM or INT, then finish what is in flight."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = App(
+        settings=settings,
+        pool=Pool(size=settings.workers, loop=loop),
+        max_connections=raise_file_limit(),
+    )
+    accepting = asyncio.create_task(app.accept(listener))
+    log("started", address=settings.address, port=settings.port, workers=settings.workers)
+    await stop.wait()
+    log("stopping", in_flight=sum(app.metrics.in_flight.values()))
+    accepting.cancel()
+    with listener, suppress(BlockingIOError):
+        while True:  # what the kernel has accepted for us is served, not reset
+            app.take(listener.accept()[0])
+    await app.drain()
+    app.pool.close()
+
+
+def main() -> int:
+    """Run the application; returns the exit code."""
+    try:
+        settings = read_settings(os.environ)
+        listener = listen(settings.address, settings.port)
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - read by a person
+        return 2
+    except OSError as error:
+        where = f"{settings.address} port {settings.port}"
+        print(f"error: cannot listen on {where}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
+    asyncio.run(run(settings, listener))
+    log("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
