@@ -428,6 +428,7 @@ class App:
         """Take connections until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
+            await self._make_room()
             try:
                 connection, _ = await loop.sock_accept(listener)
             except OSError as error:  # the client is gone already, or files have run out
@@ -437,11 +438,7 @@ class App:
                 self.take(connection)
 
     def take(self, connection: socket.socket) -> None:
-        """Serve a connection; when there are too many, one that waits makes room."""
-        if len(self.tasks) >= self.max_connections and self.waiting:
-            oldest = next(iter(self.waiting))
-            del self.waiting[oldest]
-            oldest.cancel()
+        """Serve a connection that was accepted."""
         connection.setblocking(False)
         task = asyncio.create_task(self._serve(connection))
         self.tasks.add(task)
@@ -461,6 +458,15 @@ class App:
             task.cancel()
         if self.tasks:
             await asyncio.wait(self.tasks)
+
+    async def _make_room(self) -> None:
+        """At the limit of open files, let go of those that have waited longest."""
+        while len(self.tasks) >= self.max_connections:
+            if self.waiting:
+                oldest = next(iter(self.waiting))
+                del self.waiting[oldest]
+                oldest.cancel()
+            await asyncio.wait(self.tasks, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
 
     async def _serve(self, connection: socket.socket) -> None:
         """Serve one connection to its end; whatever a client does stays its own problem."""
