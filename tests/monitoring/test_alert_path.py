@@ -1,0 +1,235 @@
+"""A real Prometheus and a real Alertmanager, from a member's CPU counter to the webhook."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from exotide.stack.alerting import monitoring_files
+
+SPEED = 30.0
+REPEAT_S = 300 / SPEED
+TOKEN = "a-token-of-the-test"
+
+
+@dataclass
+class Member:
+    """An exporter whose CPU is as busy as the test says."""
+
+    busy_ratio: float = 0.5
+    started_at: float = field(default_factory=time.monotonic)
+    busy_s: float = 0.0
+    read_at: float = field(default_factory=time.monotonic)
+
+    def metrics(self) -> str:
+        now = time.monotonic()
+        self.busy_s += (now - self.read_at) * self.busy_ratio
+        self.read_at = now
+        idle_s = now - self.started_at - self.busy_s
+        return (
+            "# TYPE node_cpu_seconds_total counter\n"
+            f'node_cpu_seconds_total{{cpu="0",mode="user"}} {self.busy_s}\n'
+            f'node_cpu_seconds_total{{cpu="0",mode="idle"}} {idle_s}\n'
+        )
+
+
+@dataclass
+class Sink:
+    """Stands where the autoscaler's webhooks are."""
+
+    calls: list[tuple[float, str, dict[str, Any], str]] = field(default_factory=list)
+
+    def wait_for(self, count: int, *, timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
+        while len(self.calls) < count:
+            assert time.monotonic() < until, f"{count} calls expected, got {self.calls}"
+            time.sleep(0.05)
+
+
+@contextmanager
+def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def exporter(member: Member) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = member.metrics().encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+def webhooks(sink: Sink) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            bearer = self.headers.get("Authorization", "")
+            sink.calls.append((time.monotonic(), self.path, body, bearer))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    return Handler
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(log: Path, *command: str) -> Iterator[None]:
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as child:
+        try:
+            yield
+        finally:
+            child.terminate()
+
+
+def answers(url: str) -> None:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            if httpx2.get(url, trust_env=False).status_code == 200:
+                return
+        except httpx2.HTTPError:
+            pass
+        assert time.monotonic() < until, url
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class AlertPath:
+    member: Member
+    sink: Sink
+    prometheus: str
+    targets: Path
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        url = f"{self.prometheus}/api/v1/query"
+        answer = httpx2.get(url, params={"query": expr}, trust_env=False)
+        result: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return result
+
+    def until(self, met: Callable[[], bool], *, timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
+        while not met():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def alert_path(tmp_path: Path) -> Iterator[AlertPath]:
+    """The files as the kit derives them, with only addresses and folders changed."""
+    member, sink = Member(), Sink()
+    prometheus, alertmanager = free_port(), free_port()
+    with ExitStack() as stack:
+        target = f"127.0.0.1:{stack.enter_context(served(exporter(member)))}"
+        hooks = stack.enter_context(served(webhooks(sink)))
+        (tmp_path / "service-discovery").mkdir()
+        targets = tmp_path / "service-discovery" / "config.json"
+        targets.write_text(json.dumps([{"targets": [target], "labels": {}}]))
+        moved = {
+            "/srv/": f"{tmp_path}/",
+            "127.0.0.1:9100": target,  # the monitoring server's own exporter
+            "127.0.0.1:9090": f"127.0.0.1:{prometheus}",
+            "127.0.0.1:9093": f"127.0.0.1:{alertmanager}",
+            "127.0.0.1:8090": f"127.0.0.1:{hooks}",
+        }
+        write(tmp_path, moved)
+        args = (tmp_path / "prometheus" / "prometheus.args").read_text().split()
+        stack.enter_context(
+            running(
+                tmp_path / "alertmanager.log",
+                "prometheus-alertmanager",
+                f"--config.file={tmp_path}/alertmanager/alertmanager.yml",
+                f"--storage.path={tmp_path}/alertmanager/data",
+                f"--web.listen-address=127.0.0.1:{alertmanager}",
+                "--cluster.listen-address=",
+            )
+        )
+        stack.enter_context(
+            running(
+                tmp_path / "prometheus.log",
+                "prometheus",
+                f"--config.file={tmp_path}/prometheus/prometheus.yml",
+                f"--storage.tsdb.path={tmp_path}/prometheus/data",
+                f"--web.listen-address=127.0.0.1:{prometheus}",
+                *args,
+            )
+        )
+        answers(f"http://127.0.0.1:{alertmanager}/-/ready")
+        answers(f"http://127.0.0.1:{prometheus}/-/ready")
+        yield AlertPath(member, sink, f"http://127.0.0.1:{prometheus}", targets)
+
+
+def write(folder: Path, moved: dict[str, str]) -> None:
+    for name, original in monitoring_files(speed=SPEED).items():
+        text = original
+        for before, after in moved.items():
+            text = text.replace(before, after)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (folder / "alertmanager" / "webhook.token").write_text(TOKEN)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_busy_pool_calls_up_then_again_after_five_minutes_and_never_when_it_calms(
+    alert_path: AlertPath,
+) -> None:
+    """In real time, as it is two foreign programs' timers that are tested; about 35 s."""
+    path, sink = alert_path, alert_path.sink
+    path.member.busy_ratio = 0.95
+    sink.wait_for(1, timeout_s=30)
+    assert path.query('ALERTS{alertname="CPU high",alertstate="firing"}')
+    sink.wait_for(2, timeout_s=REPEAT_S * 1.5)
+
+    (first_at, first_path, body, bearer), (again_at, again_path, _, _) = sink.calls
+    assert (first_path, again_path) == ("/up", "/up")
+    assert bearer == f"Bearer {TOKEN}"
+    assert body["status"] == "firing"
+    assert body["commonLabels"] == {"alertname": "CPU high", "autoscale": "up"}
+    assert again_at - first_at == pytest.approx(REPEAT_S, abs=1.0)
+
+    path.member.busy_ratio = 0.5
+    path.until(lambda: not path.query('ALERTS{alertname="CPU high"}'), timeout_s=15)
+    time.sleep(3 * 60 / SPEED)  # group_interval ticks in which a resolved call would come
+    assert len(sink.calls) == 2
+
+    monitoring = path.query("exotide_monitoring_cpu_seconds_total")
+    assert {item["metric"]["job"] for item in monitoring} == {"monitoring"}
+    contract = path.query("sum by (job) (node_cpu_seconds_total)")
+    assert [item["metric"]["job"] for item in contract] == ["members"]
