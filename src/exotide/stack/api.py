@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import requests
 from exoscale.api.exceptions import (
@@ -52,10 +52,16 @@ class _TimedAdapter(HTTPAdapter):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """One account in one zone. Safe to use from one thread at a time."""
+    """One account in one zone, for one thread at a time; leave it to close its connections."""
 
     client: Client
     patience: Patience = field(default_factory=Patience)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.http_client.close()
 
     def call(self, operation: str, **arguments: Any) -> Json:
         """

@@ -49,7 +49,8 @@ def create(
     Raises:
         StackError: and below it, what went wrong; nothing is rolled back.
     """
-    return build(connect(settings, patience), settings, progress=progress)
+    with connect(settings, patience) as api:
+        return build(api, settings, progress=progress)
 
 
 def build(api: Api, settings: StackSettings, *, progress: Progress) -> Stack:

@@ -22,7 +22,8 @@ def destroy(
         LeftOver: with what could not be removed, and why.
         AccessDenied, CloudUnavailable, Interrupted: at once; destroy again goes on.
     """
-    tear_down(connect(settings, patience), settings, progress=progress)
+    with connect(settings, patience) as api:
+        tear_down(api, settings, progress=progress)
 
 
 def tear_down(api: Api, settings: StackSettings, *, progress: Progress) -> None:
@@ -41,7 +42,8 @@ def tear_down(api: Api, settings: StackSettings, *, progress: Progress) -> None:
 
 def leftovers(settings: StackSettings) -> tuple[str, ...]:
     """Name everything of the stack that exists, for a person to read."""
-    return tuple(map(str, inventory(connect(settings), settings)))
+    with connect(settings) as api:
+        return tuple(map(str, inventory(api, settings)))
 
 
 def _remove(api: Api, resource: Resource) -> None:

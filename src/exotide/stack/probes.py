@@ -30,17 +30,17 @@ def wait_healthy(
         TookTooLong: with the health last seen.
         Interrupted: if patience.stop is set.
     """
-    api = connect(settings, patience)
     seen: dict[str, bool] = {}
+    with connect(settings, patience) as api:
 
-    def look() -> tuple[str, ...] | None:
-        seen.clear()
-        seen.update(_health(api, stack))
-        wanted = get(api, POOL, stack.pool_id)["size"]
-        healthy = len(seen) == wanted and all(seen.values())
-        return tuple(sorted(seen)) if healthy else None
+        def look() -> tuple[str, ...] | None:
+            seen.clear()
+            seen.update(_health(api, stack))
+            wanted = get(api, POOL, stack.pool_id)["size"]
+            healthy = len(seen) == wanted and all(seen.values())
+            return tuple(sorted(seen)) if healthy else None
 
-    return patience.until(look, what="health of all backends", state=lambda: _shown(seen))
+        return patience.until(look, what="health of all backends", state=lambda: _shown(seen))
 
 
 def wait_prometheus(
@@ -53,18 +53,18 @@ def wait_prometheus(
         TookTooLong: with the targets last seen.
         Interrupted: if patience.stop is set.
     """
-    api = connect(settings, patience)
     seen: dict[str, bool] = {}
+    with connect(settings, patience) as api:
 
-    def look() -> tuple[str, ...] | None:
-        seen.clear()
-        seen.update(_targets(stack))
-        members = {f"{ip}:{EXPORTER_PORT}" for ip in member_ips(api, stack)}
-        wanted = get(api, POOL, stack.pool_id)["size"]
-        scraped = len(members) == wanted and set(seen) == members and all(seen.values())
-        return tuple(sorted(seen)) if scraped else None
+        def look() -> tuple[str, ...] | None:
+            seen.clear()
+            seen.update(_targets(stack))
+            members = {f"{ip}:{EXPORTER_PORT}" for ip in member_ips(api, stack)}
+            wanted = get(api, POOL, stack.pool_id)["size"]
+            scraped = len(members) == wanted and set(seen) == members and all(seen.values())
+            return tuple(sorted(seen)) if scraped else None
 
-    return patience.until(look, what="Prometheus scraping all members", state=lambda: _shown(seen))
+        return patience.until(look, what="Prometheus scraping", state=lambda: _shown(seen))
 
 
 def member_ips(api: Api, stack: Stack) -> list[str]:
