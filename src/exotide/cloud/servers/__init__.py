@@ -1,0 +1,1 @@
+"""Servers that are real processes: own address, own CPU limit, own node exporter."""

@@ -1,0 +1,223 @@
+"""One emulated server: its folder, its namespaces, and its PID 1 as seen from the host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from exotide.cloud.ports import ServerFailed, ServerSpec
+from exotide.cloud.servers.programs import find
+from exotide.cloud.servers.roles import ENVIRONMENT, Program
+
+log = structlog.get_logger(__name__)
+
+BOOT_WITHIN_S: Final = 20.0
+LISTENING: Final = "0A"
+"""State of a listening socket in /proc/net/tcp."""
+
+ENTER: Final = """
+set -e
+while [ "$1" != -- ]; do echo 0 > "$1"; shift; done
+shift
+exec "$@"
+"""
+"""Enter the control groups first, so that a killed cloud's processes are found by them."""
+
+FURNISH: Final = """
+set -e
+echo "$1" > /proc/sys/kernel/hostname
+mount --bind "$2/srv" /srv
+for name in hosts resolv.conf hostname; do
+  if [ -e "/etc/$name" ]; then mount --bind "$2/etc/$name" "/etc/$name"; fi
+done
+cd /srv
+shift 2
+exec "$@"
+"""
+"""Inside the new namespaces: the server's own name, /srv and names of hosts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """Where a server's files lie on the host."""
+
+    path: Path
+
+    @property
+    def srv(self) -> Path:
+        """What the server sees as /srv."""
+        return self.path / "srv"
+
+    @property
+    def procfs(self) -> Path:
+        """What the exporter reads instead of /proc."""
+        return self.path / "procfs"
+
+    @property
+    def logs(self) -> Path:
+        """One file per program."""
+        return self.path / "log"
+
+    def make(self, spec: ServerSpec) -> None:
+        """Make the folder with the server's own /etc files."""
+        for part in (self.srv, self.logs, self.path / "etc"):
+            part.mkdir(parents=True, exist_ok=True)
+        own = {
+            # A name that only DNS knows would hang whoever asks for it, such as getfqdn().
+            "hosts": f"127.0.0.1 localhost\n{spec.ip} {spec.name}\n",
+            "resolv.conf": "options timeout:1 attempts:1\n",
+            "hostname": f"{spec.name}\n",
+        }
+        for name, text in own.items():
+            (self.path / "etc" / name).write_text(text)
+
+    def remove(self) -> None:
+        """Remove it with all files; fine if it is gone."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Machine:
+    """PID 1 of a server, from power-on to its end."""
+
+    def __init__(
+        self, spec: ServerSpec, folder: Folder, *, namespace: Path, entrances: Sequence[Path]
+    ) -> None:
+        self.spec, self.folder = spec, folder
+        self._namespace, self._entrances = namespace, entrances
+        self._process: Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._booted = asyncio.Event()
+        self._stopping = False
+        self.ended = asyncio.Event()
+        """Set when PID 1 is gone and with it every process of the server."""
+
+    async def boot(self, programs: Sequence[Program], died: Callable[[str], None]) -> None:
+        """
+        Start PID 1; returns when it has started its programs.
+
+        Args:
+            died: Called with the reason when PID 1 ends without `halt`.
+
+        Raises:
+            ServerFailed: with the reason; no process is left.
+        """
+        config = self.folder.path / "init.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(self._config(programs)))
+        with (self.folder.logs / "init.log").open("ab") as errors:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(config),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=errors,
+                env=ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C is for the cloud, which then halts its servers
+            )
+        self._reader = asyncio.create_task(self._follow(self._process, died))
+        waits = [asyncio.create_task(event.wait()) for event in (self._booted, self.ended)]
+        try:
+            await asyncio.wait(waits, timeout=BOOT_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not self._booted.is_set():
+            await self.halt(grace_s=0.0)
+            raise ServerFailed(f"server {self.spec.name} did not boot: {self._last_words()}")
+
+    async def halt(self, *, grace_s: float) -> None:
+        """Ask every program to end, wait up to `grace_s`, then kill what is left."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.stdin is None or self._reader is None:
+            return
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            process.stdin.write(f"stop {grace_s}\n".encode())
+            await process.stdin.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), grace_s + 1.0)
+        if not self.ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()  # unshare --kill-child takes PID 1 along, and PID 1 all others
+        await self._reader
+
+    def listening(self) -> set[int]:
+        """Give the TCP ports that listen inside the server."""
+        if self._process is None or self.ended.is_set():
+            return set()
+        ports: set[int] = set()
+        for name in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError):
+                ports |= parse_listening(Path(f"/proc/{self._process.pid}/net/{name}").read_text())
+        return ports
+
+    def _config(self, programs: Sequence[Program]) -> dict[str, object]:
+        return {
+            "stat": str(self.folder.procfs / "stat"),
+            "programs": [
+                {
+                    "name": program.name,
+                    "argv": list(program.argv),
+                    "env": ENVIRONMENT | program.env,
+                    "env_file": program.env_file,
+                    "log": str(self.folder.logs / f"{program.name}.log"),
+                    "exporter": program.exporter,
+                }
+                for program in programs
+            ],
+        }
+
+    def _command(self, config: Path) -> list[str]:
+        python = [sys.executable, "-I", "-S", str(Path(__file__).with_name("init.py"))]
+        furnish = ["/bin/sh", "-c", FURNISH, "sh", self.spec.name, str(self.folder.path)]
+        unshare = [find("unshare"), "--mount", "--uts", "--pid", "--fork", "--kill-child"]
+        inner = [*unshare, "--mount-proc", *furnish, *python, str(config)]
+        # nsenter, since `ip netns exec` remounts /sys and loses the control groups.
+        enter = [find("nsenter"), f"--net={self._namespace}", *inner]
+        doors = [str(path) for path in self._entrances]
+        return ["/bin/sh", "-c", ENTER, "sh", *doors, "--", *enter]
+
+    async def _follow(self, process: Process, died: Callable[[str], None]) -> None:
+        """Read PID 1's events until it ends."""
+        assert process.stdout is not None
+        assert process.stdin is not None
+        async for line in process.stdout:
+            self._hear(line)
+        code = await process.wait()
+        process.stdin.close()
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.wait_closed()
+        self.ended.set()
+        if self._booted.is_set() and not self._stopping:
+            died(f"PID 1 ended with code {code}; its log is {self.folder.logs / 'init.log'}")
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            values = json.loads(line)
+            event = str(values.pop("event"))
+        except (ValueError, AttributeError, KeyError):
+            return  # torn by the server's end
+        if event == "booted":
+            self._booted.set()
+        troubled = event in {"program_ended", "program_failed", "exporter_stopped"}
+        (log.warning if troubled else log.debug)(event, server=self.spec.name, **values)
+
+    def _last_words(self) -> str:
+        file = self.folder.logs / "init.log"
+        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        return lines[-1] if lines else f"PID 1 said nothing; its log was {file}"
+
+
+def parse_listening(table: str) -> set[int]:
+    """Give the listening ports in a /proc/net/tcp table."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING}

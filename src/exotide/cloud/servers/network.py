@@ -1,0 +1,246 @@
+"""
+The cloud's own network: one /24, one bridge in a namespace, one namespace per server.
+
+        host                 namespace exotide-<cloud>              exotide-<cloud>-<short>
+   198.18.N.254/24 ── veth ── br0 198.18.N.1/24 ── veth ──────────── eth0 198.18.N.x/24
+
+The bridge has a namespace of its own so that no firewall of the host is in between. A MAC
+address follows from its IP address: an address that is given out again would otherwise be
+unreachable for seconds, until the old neighbour entry expires.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from exotide.cloud.ports import OutOfAddresses
+from exotide.cloud.servers.commands import run
+from exotide.cloud.servers.errors import HostUnsuitable
+
+T = TypeVar("T")
+
+NAMESPACES: Final = Path("/run/netns")
+CLONE_NEWNET: Final = 0x40000000
+FIRST_HOST, LAST_HOST = 2, 253
+"""1 is the bridge, 254 the host."""
+
+
+def short(identifier: str) -> str:
+    """Give the first 8 characters of a UUID, which name its namespace, port and group."""
+    return identifier[:8]
+
+
+def fabric_namespace(cloud_id: str) -> str:
+    """Name the namespace that holds the bridge."""
+    return f"exotide-{cloud_id}"
+
+
+def server_namespace(cloud_id: str, identifier: str) -> str:
+    """Name the namespace of one server or balancer."""
+    return f"{fabric_namespace(cloud_id)}-{short(identifier)}"
+
+
+def host_link(cloud_id: str) -> str:
+    """Name the host's end of the cable to the bridge."""
+    return f"exo-{cloud_id}"
+
+
+def mac_of(ip: str) -> str:
+    """Derive the MAC address of an IPv4 address: 02:77 and its four bytes."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x77, *socket.inet_aton(ip)))
+
+
+class Network:
+    """One cloud's addresses and cables; `open` before all else, `close` at the end."""
+
+    def __init__(self, cloud_id: str) -> None:
+        self.cloud_id = cloud_id
+        self._number: int | None = None
+        self._claim: socket.socket | None = None
+        self._free: deque[str] = deque()
+        self._given: set[str] = set()
+
+    @property
+    def number(self) -> int:
+        """N of 198.18.N.0/24. Raises HostUnsuitable before `open`."""
+        if self._number is None:
+            raise HostUnsuitable("the network is not open yet; await open() first")
+        return self._number
+
+    @property
+    def host_ip(self) -> str:
+        """The host's address on the cloud's network."""
+        return f"198.18.{self.number}.254"
+
+    @property
+    def fabric_ip(self) -> str:
+        """The bridge's address, at which servers reach the cloud's API."""
+        return f"198.18.{self.number}.1"
+
+    @property
+    def fabric(self) -> Path:
+        """The bridge's namespace."""
+        return NAMESPACES / fabric_namespace(self.cloud_id)
+
+    def namespace(self, identifier: str) -> Path:
+        """Give the path of a server's or balancer's namespace."""
+        return NAMESPACES / server_namespace(self.cloud_id, identifier)
+
+    async def open(self) -> None:
+        """
+        Claim the first free /24 and make the bridge.
+
+        Raises:
+            HostUnsuitable: when all 256 networks are in use.
+            CommandFailed: when the host refuses; `leftovers.remove` takes away what was made.
+        """
+        await self._claim_number()
+        self._free = deque(
+            f"198.18.{self.number}.{host}" for host in range(FIRST_HOST, LAST_HOST + 1)
+        )
+        fabric = fabric_namespace(self.cloud_id)
+        link = host_link(self.cloud_id)
+        await run("ip", "netns", "add", fabric)
+        await _batch(
+            f"link add {link} address {mac_of(self.host_ip)} type veth peer name host0"
+            f" netns {fabric}",
+            f"addr add {self.host_ip}/24 dev {link}",
+            f"link set {link} up",
+        )
+        await _batch(
+            "link set lo up",
+            f"link add br0 address {mac_of(self.fabric_ip)} type bridge",
+            "link set host0 master br0 up",
+            f"addr add {self.fabric_ip}/24 dev br0",
+            "link set br0 up",
+            namespace=fabric,
+        )
+
+    def release(self) -> None:
+        """Give the /24 back to the host, once `leftovers.remove` took the cables away."""
+        if self._claim is not None:
+            self._claim.close()
+        self._claim = self._number = None
+        self._free.clear()
+        self._given.clear()
+
+    def reserve_ip(self) -> str:
+        """
+        Give out the address that was given back longest ago.
+
+        Raises:
+            OutOfAddresses: when all 252 are in use.
+        """
+        if not self._free:
+            raise OutOfAddresses(
+                f"all {LAST_HOST - FIRST_HOST + 1} addresses of 198.18.{self.number}.0/24"
+                " are in use; delete an instance or a load balancer"
+            )
+        ip = self._free.popleft()
+        self._given.add(ip)
+        return ip
+
+    def release_ip(self, ip: str) -> None:
+        """Take an address back; one that was not given out is ignored."""
+        if ip in self._given:
+            self._given.remove(ip)
+            self._free.append(ip)
+
+    async def attach(self, identifier: str, ip: str) -> Path:
+        """Make a namespace with this address on the bridge and give its path."""
+        namespace = server_namespace(self.cloud_id, identifier)
+        port = f"v{short(identifier)}"
+        await run("ip", "netns", "add", namespace)
+        await _batch(
+            f"link add {port} type veth peer name eth0 address {mac_of(ip)} netns {namespace}",
+            f"link set {port} master br0 up",
+            namespace=fabric_namespace(self.cloud_id),
+        )
+        await _batch(
+            "link set lo up",
+            f"addr add {ip}/24 dev eth0",
+            "link set eth0 up",
+            namespace=namespace,
+        )
+        return self.namespace(identifier)
+
+    async def detach(self, identifier: str) -> None:
+        """Remove the namespace and its cable; fine if they are gone."""
+        namespace = server_namespace(self.cloud_id, identifier)
+        if (NAMESPACES / namespace).exists():
+            # The port goes at once; the namespace's end only when its last process is gone.
+            port = f"v{short(identifier)}"
+            links = await run("ip", "-n", fabric_namespace(self.cloud_id), "-o", "link")
+            if f" {port}@" in links:
+                await _batch(f"link del {port}", namespace=fabric_namespace(self.cloud_id))
+            await run("ip", "netns", "del", namespace)
+
+    def listen(self, port: int) -> socket.socket:
+        """
+        Give a socket that listens at the bridge's address, where servers reach it.
+
+        Raises:
+            OSError: when the port is taken there.
+        """
+        return in_namespace(self.fabric, lambda: _listener(self.fabric_ip, port))
+
+    async def _claim_number(self) -> None:
+        addresses = await run("ip", "-o", "-4", "addr") + await run("ip", "-o", "-4", "route")
+        for number in range(256):
+            if f" 198.18.{number}." in f" {addresses}".replace("\n", " "):
+                continue
+            claim = _claim(number)
+            if claim is not None:
+                self._claim, self._number = claim, number
+                return
+        raise HostUnsuitable("all networks 198.18.0.0/24 to 198.18.255.0/24 are in use")
+
+
+def in_namespace(namespace: Path, make: Callable[[], T]) -> T:
+    """
+    Call `make` in a thread of its own that has entered the network namespace.
+
+    Raises:
+        OSError: when the namespace cannot be entered, or what `make` raises.
+    """
+
+    def enter_and_make() -> T:
+        descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)  # os.setns exists from Python 3.12 on
+            if libc.setns(descriptor, CLONE_NEWNET) != 0:
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number), str(namespace))
+        finally:
+            os.close(descriptor)
+        return make()
+
+    with ThreadPoolExecutor(1) as pool:  # the thread ends with its namespace
+        return pool.submit(enter_and_make).result()
+
+
+def _listener(ip: str, port: int) -> socket.socket:
+    return socket.create_server((ip, port), backlog=1024)
+
+
+def _claim(number: int) -> socket.socket | None:
+    """Hold a name that exists once per host network and is free again when we are gone."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0exotide-network-{number}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
+
+
+async def _batch(*lines: str, namespace: str | None = None) -> None:
+    where = ("-n", namespace) if namespace else ()
+    await run("ip", *where, "-batch", "-", stdin="\n".join(lines) + "\n")

@@ -1,0 +1,55 @@
+"""Whether this process may make namespaces, asked before anything is made."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+from exotide.cloud.servers.errors import HostUnsuitable, NoPermission
+from exotide.cloud.servers.programs import find
+
+CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+"""Their bit numbers in CapEff."""
+NEEDED: Final = ("ip", "nsenter", "unshare", "mount", "node-exporter")
+
+
+def check(status: str | None = None) -> None:
+    """
+    Make sure that servers can run here.
+
+    Args:
+        status: What /proc/self/status says. None: read it.
+
+    Raises:
+        NoPermission: naming the missing capabilities.
+        MissingProgram: naming the package.
+        HostUnsuitable: when the kit lies where servers have their own files.
+    """
+    text = Path("/proc/self/status").read_text() if status is None else status
+    missing = missing_capabilities(text)
+    if missing:
+        raise NoPermission(
+            f"servers need namespaces and control groups, but {' and '.join(missing)} "
+            "is missing; run as root, or in a container with --privileged"
+        )
+    for program in NEEDED:
+        find(program)
+    check_place(Path(sys.executable), Path(sys.prefix), Path(__file__))
+
+
+def missing_capabilities(status: str) -> list[str]:
+    """List what /proc/self/status lacks."""
+    lines = dict(line.partition(":")[::2] for line in status.splitlines())
+    held = int(lines["CapEff"].strip(), 16)
+    return [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+
+
+def check_place(*paths: Path) -> None:
+    """Raise HostUnsuitable when one lies below /srv, which each server replaces by its own."""
+    for path in paths:
+        if path.resolve().is_relative_to("/srv"):
+            raise HostUnsuitable(
+                f"{path} lies below /srv, where each server sees its own files; "
+                "move the checkout elsewhere"
+            )

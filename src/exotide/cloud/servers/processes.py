@@ -1,0 +1,347 @@
+"""Servers as processes: namespaces, a CPU limit, real programs. Needs root on Linux."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from exotide.cloud.ports import CloudFault, ServerFailed, ServerSpec
+from exotide.cloud.servers import cgroups, leftovers, permissions, roles, shares, userdata
+from exotide.cloud.servers.cgroups import Cgroups
+from exotide.cloud.servers.errors import HostUnsuitable, UnknownServer
+from exotide.cloud.servers.machine import Folder, Machine
+from exotide.cloud.servers.meters import Meter, MeterThread
+from exotide.cloud.servers.network import Network, fabric_namespace, short
+from exotide.cloud.servers.procfs import ProcfsFolder
+from exotide.cloud.servers.roles import Kit, Program
+
+log = structlog.get_logger(__name__)
+
+CLOUD_WEIGHT: Final = 2_000
+"""Servers get what their limits promise even while the host is busy with other things."""
+MONITORING_WEIGHT: Final = 400
+BOOTED_WITHIN_S: Final = 10.0
+"""A server whose ports do not listen by then is limited nevertheless."""
+LOOK_EVERY_S: Final = 0.05
+CLOSE_GRACE_S: Final = 2.0
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Server:
+    """One server that was started and not yet stopped."""
+
+    spec: ServerSpec
+    demand: shares.Demand
+    machine: Machine
+    meter: Meter
+    programs: tuple[Program, ...] = ()
+    booting: bool = True
+    """Its CPU limit is lifted: a boot under a fraction of a core takes seconds."""
+    settling: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Serialises what happens to one server; `stopping` ends a boot that is under way."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ProcessServers:
+    """
+    Adapter of ports.Servers: every server is a process tree of this host.
+
+    Args:
+        cloud_id: Six characters of 0-9a-f; everything made on the host carries them.
+        run_dir: Holds one folder per living cloud; leftovers are looked for here.
+        cores_per_vcpu: Host cores that one vCPU may use. None: as this host has room.
+        command: Shell command that servers without a role run.
+        slowapp: The application of members. None: the checkout's slowapp/slowapp.py.
+    """
+
+    def __init__(
+        self,
+        *,
+        cloud_id: str,
+        run_dir: Path,
+        cores_per_vcpu: float | None = None,
+        command: str | None = None,
+        slowapp: Path | None = None,
+    ) -> None:
+        self.cloud_id, self.run_dir = cloud_id, run_dir
+        self.network = Network(cloud_id)
+        self._host_cores = os.cpu_count() or 1
+        self._cores_per_vcpu = (
+            shares.default_cores_per_vcpu(self._host_cores)
+            if cores_per_vcpu is None
+            else cores_per_vcpu
+        )
+        self._kit = Kit(slowapp=slowapp or roles.default_slowapp(), command=command)
+        self._top = fabric_namespace(cloud_id)
+        self._groups: Cgroups | None = None
+        self._lease: leftovers.Lease | None = None
+        self._meters = MeterThread()
+        self._servers: dict[str, Server] = {}
+        self._slots: dict[str, Slot] = {}
+        self._on_death: list[Callable[[str, str], None]] = []
+
+    @property
+    def network_number(self) -> int:
+        """N of 198.18.N.0/24, once open."""
+        return self.network.number
+
+    @property
+    def host_ip(self) -> str:
+        """The host's address on the servers' network, once open."""
+        return self.network.host_ip
+
+    @property
+    def fabric_ip(self) -> str:
+        """The address at which servers reach `fabric_socket`, once open."""
+        return self.network.fabric_ip
+
+    def fabric_socket(self, port: int) -> socket.socket:
+        """Give a TCP socket that listens at `fabric_ip`. Raises OSError when the port is taken."""
+        return self.network.listen(port)
+
+    def on_death(self, callback: Callable[[str, str], None]) -> None:
+        """Call callback(server_id, reason), on the event loop, when a server dies unasked."""
+        self._on_death.append(callback)
+
+    def reserve_ip(self) -> str:
+        """Give out an address that no server or balancer has. Raises OutOfAddresses."""
+        return self.network.reserve_ip()
+
+    def release_ip(self, ip: str) -> None:
+        """Take an address back."""
+        self.network.release_ip(ip)
+
+    async def open(self) -> None:
+        """
+        Remove what killed clouds left, then make this cloud's network.
+
+        Raises:
+            NoPermission, MissingProgram, HostUnsuitable: before anything is made.
+            CloudIdTaken: a living cloud has the id.
+        """
+        if self._lease is not None:
+            return
+        permissions.check()
+        permissions.check_place(self._kit.slowapp)
+        self._groups = cgroups.detect()
+        self._lease = await leftovers.take(self.run_dir, self.cloud_id)
+        try:
+            await leftovers.sweep(self.run_dir, self._groups)
+            await leftovers.remove(self.cloud_id, self._groups)
+            self._groups.create(self._top)
+            self._groups.weigh(self._top, CLOUD_WEIGHT)
+            await self.network.open()
+            self._meters.start()
+        except BaseException:
+            await self.close()
+            raise
+        log.info(
+            "network_opened", cloud=self.cloud_id, network=f"198.18.{self.network.number}.0/24"
+        )
+
+    async def close(self, *, grace_s: float = CLOSE_GRACE_S) -> None:
+        """Stop every server and remove every trace; close the balancers before."""
+        if self._lease is None or self._groups is None:
+            return
+        stops = [self.stop(server_id, grace_s=grace_s) for server_id in list(self._slots)]
+        for result in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("stop_failed", reason=str(result))
+        self._meters.stop()
+        await leftovers.remove(self.cloud_id, self._groups)
+        self.network.release()
+        self._lease.end()
+        self._lease = None
+
+    async def start(self, spec: ServerSpec) -> None:
+        """
+        Boot a server; returns when its first programs run (after boot_delay_s).
+
+        Raises:
+            ServerFailed: with the reason and where its log is; nothing of the server is left.
+            MissingProgram: naming the package; nothing of the server is left.
+        """
+        slot = self._slots.setdefault(spec.id, Slot())
+        async with slot.lock:
+            server = self._servers.get(spec.id)
+            if server is not None and not server.machine.ended.is_set():
+                return
+            if server is not None:
+                await self._remove(server, grace_s=0.0)
+            slot.stopping.clear()
+            try:
+                await self._wait_for_power(spec, slot)
+                await self._build(spec)
+            except (OSError, CloudFault) as error:
+                self._forget(spec.id, slot)
+                known = isinstance(error, (ServerFailed, HostUnsuitable))
+                if known:
+                    raise
+                raise ServerFailed(f"server {spec.name} did not start: {error}") from error
+            except BaseException:
+                self._forget(spec.id, slot)
+                raise
+
+    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+        """TERM, wait up to grace_s for a clean end, KILL, remove namespace, group and files."""
+        slot = self._slots.get(server_id)
+        if slot is None:
+            return
+        slot.stopping.set()
+        async with slot.lock:
+            server = self._servers.get(server_id)
+            if server is not None:
+                await self._remove(server, grace_s=grace_s)
+            self._forget(server_id, slot)
+
+    async def reboot(self, server_id: str) -> None:
+        """
+        Stop the programs and start them again; address and files stay.
+
+        Raises:
+            UnknownServer: when it was not started.
+            ServerFailed: when it did not come up again; it counts as dead.
+        """
+        slot, server = self._slots.get(server_id), self._servers.get(server_id)
+        if slot is None or server is None:
+            raise UnknownServer(f"server {server_id} was not started, or is stopped")
+        async with slot.lock:
+            await self._power_off(server, grace_s=30.0)
+            server.machine = self._machine(server.spec)
+            await self._power_on(server)
+
+    async def _wait_for_power(self, spec: ServerSpec, slot: Slot) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(slot.stopping.wait(), spec.boot_delay_s or 0.001)
+        if slot.stopping.is_set():
+            raise ServerFailed(f"server {spec.name} was stopped while it booted")
+
+    async def _build(self, spec: ServerSpec) -> None:
+        """Make namespace, group and files, and boot; take all away again if that fails."""
+        server = self._plan(spec)
+        self._servers[spec.id] = server
+        try:
+            files = userdata.parse(spec.user_data)
+            self._ready_groups.create(self._group(spec))
+            await self.network.attach(spec.id, spec.ip)
+            folder = server.machine.folder
+            await asyncio.to_thread(folder.make, spec)
+            await asyncio.to_thread(userdata.write, files, folder.srv)
+            await self._power_on(server)
+        except BaseException:
+            await asyncio.shield(self._remove(server, grace_s=0.0))
+            raise
+
+    def _plan(self, spec: ServerSpec) -> Server:
+        role = spec.labels.get("role")
+        demand = shares.demand(vcpus=spec.vcpus, cores_per_vcpu=self._cores_per_vcpu, role=role)
+        machine = self._machine(spec)
+        meter = Meter(
+            groups=self._ready_groups,
+            group=self._group(spec),
+            folder=ProcfsFolder(path=machine.folder.procfs),
+            vcpus=spec.vcpus,
+            memory_bytes=spec.memory_bytes,
+            host_cores=self._host_cores,
+        )
+        return Server(spec=spec, demand=demand, machine=machine, meter=meter)
+
+    async def _power_on(self, server: Server) -> None:
+        spec, folder = server.spec, server.machine.folder
+        if server.demand.firm:
+            self._ready_groups.weigh(self._group(spec), MONITORING_WEIGHT)
+        server.booting = True
+        self._share_out()
+        server.meter.begin()
+        self._meters.add(spec.id, server.meter)
+        server.programs = roles.programs(
+            spec.labels.get("role"), srv=folder.srv, procfs=folder.procfs, kit=self._kit
+        )
+        await server.machine.boot(server.programs, lambda reason: self._died(server, reason))
+        server.settling = asyncio.create_task(self._settle(server))
+
+    async def _settle(self, server: Server) -> None:
+        """Limit the server's CPU once its ports listen."""
+        awaited = {program.port for program in server.programs if program.port}
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + BOOTED_WITHIN_S
+        # The kernel tells nobody when a socket begins to listen, so look.
+        while loop.time() < deadline_s:
+            if awaited <= server.machine.listening():
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        server.booting = False
+        self._share_out()
+
+    async def _power_off(self, server: Server, *, grace_s: float) -> None:
+        if server.settling is not None:
+            server.settling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await server.settling
+            server.settling = None
+        await server.machine.halt(grace_s=grace_s)
+        self._meters.discard(server.spec.id)
+        await asyncio.to_thread(cgroups.kill_all, self._ready_groups, self._group(server.spec))
+
+    async def _remove(self, server: Server, *, grace_s: float) -> None:
+        await self._power_off(server, grace_s=grace_s)
+        await self.network.detach(server.spec.id)
+        await asyncio.to_thread(cgroups.remove_all, self._ready_groups, self._group(server.spec))
+        await asyncio.to_thread(server.machine.folder.remove)
+        self._servers.pop(server.spec.id, None)
+        self._share_out()
+
+    def _died(self, server: Server, reason: str) -> None:
+        self._meters.discard(server.spec.id)
+        log.warning("server_died", server=server.spec.name, reason=reason)
+        for callback in self._on_death:
+            callback(server.spec.id, reason)
+
+    def _share_out(self) -> None:
+        """Give each server its cores anew; the limit of one that boots is lifted."""
+        alive = {
+            key: server
+            for key, server in self._servers.items()
+            if not server.machine.ended.is_set()
+        }
+        cores = shares.divide(
+            {key: server.demand for key, server in alive.items()}, host_cores=self._host_cores
+        )
+        for key, server in alive.items():
+            with contextlib.suppress(FileNotFoundError):  # it is being made or removed
+                server.meter.limit(None if server.booting else cores[key])
+
+    def _forget(self, server_id: str, slot: Slot) -> None:
+        if self._slots.get(server_id) is slot and server_id not in self._servers:
+            del self._slots[server_id]
+
+    def _machine(self, spec: ServerSpec) -> Machine:
+        return Machine(
+            spec,
+            Folder(path=self.run_dir / self.cloud_id / short(spec.id)),
+            namespace=self.network.namespace(spec.id),
+            entrances=self._ready_groups.entrances(self._group(spec)),
+        )
+
+    def _group(self, spec: ServerSpec) -> str:
+        return f"{self._top}/{short(spec.id)}"
+
+    @property
+    def _ready_groups(self) -> Cgroups:
+        if self._groups is None:
+            raise HostUnsuitable("the servers are not open yet; await open() first")
+        return self._groups
