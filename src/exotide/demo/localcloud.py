@@ -1,0 +1,71 @@
+"""The local cloud as the demo's child: started, found by its port, asked to stop."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from exotide.demo.programs import Program
+
+STATES: Final = Path("/run/exotide")
+READY_LIMIT_S: Final = 30.0
+STOP_GRACE_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach a running cloud."""
+
+    port: int
+    key: str
+    secret: str = field(repr=False)
+    agent_endpoint: str
+    """The endpoint as the emulated servers reach it."""
+    folder: Path
+    """Where it keeps its servers' folders and logs."""
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint as this machine reaches it."""
+        return f"http://127.0.0.1:{self.port}/v2"
+
+
+def start_cloud(*, speed: float, boot_delay_s: float, log: Path) -> tuple[Program, int]:
+    """Start a cloud on a free port; give the program and the port."""
+    port = free_port()
+    options = ["--port", str(port), "--speed", f"{speed:g}", "--boot-delay-s", f"{boot_delay_s:g}"]
+    command = [sys.executable, "-c", "from exotide.cli import main; main()", "cloud", *options]
+    return Program("exotide cloud", command, log=log, environment={}), port
+
+
+def find_access(port: int, *, states: Path = STATES) -> Access | None:
+    """The living cloud on this port; None until it is ready."""
+    for file in states.glob("*/cloud.json"):
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            if int(raw["port"]) == port:
+                return _access(raw, file.parent)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # another cloud's, or one that is just being written
+    return None
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _access(raw: dict[str, Any], folder: Path) -> Access:
+    return Access(
+        port=int(raw["port"]),
+        key=str(raw["key"]),
+        secret=str(raw["secret"]),
+        agent_endpoint=str(raw["agent_endpoint"]),
+        folder=folder,
+    )
