@@ -1,0 +1,6 @@
+"""From an intent to a size. Pure functions: time is an argument."""
+
+from exotide_autoscaler.policy.step import decide
+from exotide_autoscaler.policy.victims import Member, choose_victims
+
+__all__ = ["Member", "choose_victims", "decide"]

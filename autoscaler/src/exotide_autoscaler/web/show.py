@@ -1,0 +1,141 @@
+"""What the program shows: health, metrics, decisions, and a small page for people."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from exotide_autoscaler.domain import RecordedDecision
+from exotide_autoscaler.errors import JournalError
+from exotide_autoscaler.metrics import Metrics
+from exotide_autoscaler.ports import Scribe
+from exotide_autoscaler.reconcile import Pass
+
+_MOST_DECISIONS: Final = 1000
+_ON_PAGE: Final = 20
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
+<title>exotide autoscaler</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
+  color: #1f2430; background: #fff }}
+strong {{ font-size: 2rem }} td {{ padding: .25rem 1rem .25rem 0; vertical-align: top }}
+td:first-child {{ white-space: nowrap; color: #5a6272 }}
+</style></head><body><h1>Autoscaler</h1>
+<p><strong>{size}</strong> {noun} &middot; waiting: {waiting}</p>{error}
+<h2>Last decisions</h2><table>{rows}</table></body></html>
+"""
+
+
+class Views:
+    """The read-only endpoints."""
+
+    def __init__(
+        self,
+        *,
+        scribe: Scribe,
+        metrics: Metrics,
+        latest: Callable[[], Pass | None],
+        healthy: Callable[[], bool],
+        alive: Callable[[], bool],
+    ) -> None:
+        self._scribe = scribe
+        self._metrics = metrics
+        self._latest = latest
+        self._healthy = healthy
+        self._alive = alive
+
+    def health_routes(self) -> list[BaseRoute]:
+        """Liveness, readiness and metrics: on every listener."""
+        return [
+            Route("/livez", self.livez),
+            Route("/healthz", self.livez),
+            Route("/readyz", self.readyz),
+            Route("/metrics", self.metrics),
+        ]
+
+    def read_routes(self) -> list[BaseRoute]:
+        """Everything that may be read."""
+        return [*self.health_routes(), Route("/", self.page), Route("/decisions", self.decisions)]
+
+    async def livez(self, _request: Request) -> Response:
+        """Whether the loop runs; if not, a restart helps."""
+        if self._alive():
+            return PlainTextResponse("OK\n")
+        return PlainTextResponse("the loop has ended\n", status_code=503)
+
+    async def readyz(self, _request: Request) -> Response:
+        """Whether webhooks can be taken; that needs the journal and not the cloud."""
+        if self._healthy():
+            return PlainTextResponse("OK\n")
+        return PlainTextResponse("the journal cannot be written\n", status_code=503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Prometheus' text format."""
+        text = generate_latest(self._metrics.registry)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def decisions(self, request: Request) -> Response:
+        """Decisions with an id above `after`, oldest first, at most `limit`."""
+        after = _number(request.query_params.get("after", "0"))
+        limit = _number(request.query_params.get("limit", "100"))
+        if after is None or limit is None or not 1 <= limit <= _MOST_DECISIONS:
+            text = f"after must be a number, limit one from 1 to {_MOST_DECISIONS}"
+            return JSONResponse({"error": text}, status_code=400)
+        try:
+            found = await self._scribe.run(
+                lambda journal: journal.decisions(after=after, limit=limit)
+            )
+        except JournalError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
+        return JSONResponse({"decisions": [_as_json(item) for item in found]})
+
+    async def page(self, _request: Request) -> Response:
+        """The status page."""
+        try:
+            found = await self._scribe.run(lambda journal: journal.latest(_ON_PAGE))
+        except JournalError as error:
+            return PlainTextResponse(f"{error}\n", status_code=503)
+        latest = self._latest()
+        size = latest.decision.size if latest else None
+        waiting = ", ".join(sorted(latest.waiting)) if latest else ""
+        error_text = latest.error if latest else ""
+        text = _PAGE.format(
+            size="?" if size is None else size,
+            noun="instance" if size == 1 else "instances",
+            waiting=html.escape(waiting) or "nothing",
+            error=f"<p>{html.escape(error_text)}</p>" if error_text else "",
+            rows=_rows(found),
+        )
+        policy = "default-src 'none'; style-src 'unsafe-inline'"
+        return HTMLResponse(text, headers={"content-security-policy": policy})
+
+
+def _as_json(item: RecordedDecision) -> dict[str, object]:
+    return {
+        "id": item.id,
+        "at": item.at,
+        "size": item.decision.size,
+        "wanted": item.decision.wanted,
+        "reason": item.decision.reason,
+        "intent": item.decision.intent,
+        "text": item.text,
+    }
+
+
+def _rows(found: Sequence[RecordedDecision]) -> str:
+    return "".join(
+        f"<tr><td>{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(item.at))} UTC</td>"
+        f"<td>{html.escape(item.text)}</td></tr>"
+        for item in found
+    )
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
