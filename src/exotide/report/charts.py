@@ -196,9 +196,9 @@ def _mark(axis: Axes, t_s: float, wanted: float, step: int) -> None:
 
 def _latency(axis: Axes, run: Run) -> None:
     _title(axis, "Latency · seconds from due to answered")
-    times, p95 = _series(run, lambda s: s.p95_s)
-    p50 = _smooth(run, lambda s: s.p50_s)
-    p95 = _smooth(run, lambda s: s.p95_s)
+    times = [sample.t_s for sample in run.samples]
+    p50 = _smooth(run, lambda s: s.p50_s, width=5)
+    p95 = _smooth(run, lambda s: s.p95_s, width=5)
     axis.fill_between(times, p50, p95, color=Ink.P95.value, alpha=0.16, lw=0)
     axis.plot(times, p95, color=Ink.P95.value, lw=1.8)
     axis.plot(times, p50, color=Ink.P50.value, lw=1.8)

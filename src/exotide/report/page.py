@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from html import escape
 from itertools import groupby
@@ -128,12 +129,17 @@ def _failure(run: Run) -> str:
 
 def _card(check: Check) -> str:
     state, tick = ("met", "✓") if check.met else ("unmet", "✗")
-    at = f" at {clock(check.met_at_s)}" if check.met_at_s is not None else ""
-    name = check.name[0].upper() + check.name[1:]
+    at = f" · {clock(check.met_at_s)}" if check.met_at_s is not None else ""
+    name = _kept_together(check.name[0].upper() + check.name[1:])
     return (
         f'<div class="card {state}"><b><span class="tick">{tick}</span> {escape(name)}</b>'
-        f"<i>{escape(check.text)}{at}</i></div>"
+        f"<i>{escape(_kept_together(check.text))}{at}</i></div>"
     )
+
+
+def _kept_together(text: str) -> str:
+    """No line break between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=[s%])", "\N{NO-BREAK SPACE}", text)
 
 
 def _decisions(run: Run) -> str:
