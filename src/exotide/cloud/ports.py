@@ -20,8 +20,8 @@ class ServerSpec:
     memory_bytes: int
     labels: dict[str, str] = field(default_factory=dict)
     """`role` chooses what a process server runs: member, monitoring, or nothing but the exporter."""
-    user_data: bytes = b""
-    """Decoded (and unzipped) user-data; empty if none was given."""
+    user_data: bytes = field(default=b"", repr=False)
+    """Decoded (and unzipped) user-data; empty if none was given. May hold secrets: not in repr."""
     boot_delay_s: float = 0.0
     """Time that passes between power-on and the first program, as a real boot would take."""
 
@@ -58,7 +58,8 @@ class Servers(Protocol):
     """
     Runs servers. Adapters: servers.processes (namespaces), testing.FakeServers (no process).
 
-    Every method is asynchronous and never blocks the event loop. All are idempotent.
+    Every method is asynchronous and never blocks the event loop. All are idempotent. Calls about
+    one server may overlap: the adapter puts them in order, and a stop cuts a boot short.
     """
 
     async def open(self) -> None:

@@ -1,0 +1,168 @@
+"""
+The API over HTTP: authenticate, read, find the operation, carry it out, answer JSON.
+
+Direct mode: `http://HOST:PORT/v2` is the default zone, `http://HOST:PORT/z/<zone>/v2` any zone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn
+from urllib.parse import parse_qsl
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from exotide.cloud.api import account, offers, zones
+from exotide.cloud.api.catalogue import DEFAULT_ZONE, ZONES
+from exotide.cloud.api.errors import ApiError, Invalid, NotFound, TooLarge
+from exotide.cloud.api.fields import Fields
+from exotide.cloud.api.instance_pools import endpoints as instance_pools
+from exotide.cloud.api.instances import endpoints as instances
+from exotide.cloud.api.load_balancers import endpoints as load_balancers
+from exotide.cloud.api.routing import Call, Endpoint, Router
+from exotide.cloud.api.security_groups import endpoints as security_groups
+from exotide.cloud.api.signature import SignedRequest, verify
+from exotide.cloud.api.world import World
+
+_log: Final = structlog.get_logger(__name__)
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *zones.ENDPOINTS,
+    *account.ENDPOINTS,
+    *offers.ENDPOINTS,
+    *security_groups.ENDPOINTS,
+    *instances.ENDPOINTS,
+    *instance_pools.ENDPOINTS,
+    *load_balancers.ENDPOINTS,
+)
+"""Every operation of the emulated API."""
+
+PUBLIC: Final = frozenset((each.method, each.path) for each in ENDPOINTS if each.public)
+MOST_BODY_BYTES: Final = 1024 * 1024
+_PLACE: Final = re.compile(r"(?:/z/(?P<zone>[a-z0-9-]+))?/v2(?P<path>/.*)")
+_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
+
+
+class Api:
+    """The ASGI application of one local cloud."""
+
+    def __init__(self, world: World, *, default_zone: str = DEFAULT_ZONE) -> None:
+        self._world = world
+        self._default_zone = default_zone
+        self._router = Router(ENDPOINTS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(f"no such protocol here: {scope['type']}")
+        request = Request(scope, receive)
+        try:
+            body = await _body_of(request)
+        except ClientDisconnect:
+            return
+        except ApiError as error:
+            await _refusal(error)(scope, receive, send)
+            return
+        await self._answer(request, body)(scope, receive, send)
+
+    def _answer(self, request: Request, body: bytes) -> Response:
+        try:
+            return _json(200, self._carry_out(request, body))
+        except ApiError as error:
+            _log.info(
+                "request_refused",
+                method=request.method,
+                path=request.url.path,
+                status=error.status,
+                message=str(error),
+            )
+            return _refusal(error)
+        except Exception:  # noqa: BLE001 - a client gets JSON whatever happens; the log has it
+            _log.exception("request_crashed", method=request.method, path=request.url.path)
+            return _json(500, {"message": "the emulator failed; see its log"})
+
+    def _carry_out(self, request: Request, body: bytes) -> Mapping[str, object]:
+        query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        zone, path = self._place(request.scope["path"])
+        if not self._is_public(request, path):
+            self._authenticate(request, query, body)
+        endpoint, parameters = self._router.find(request.method, path)
+        call = Call(
+            zone=zone, base=_base(request), body=_fields(body), query=query, path=parameters
+        )
+        return endpoint.handler(self._world, call)
+
+    def _place(self, path: str) -> tuple[str, str]:
+        """Split a path into zone and what is below /v2."""
+        match = _PLACE.fullmatch(path)
+        if match is None:
+            raise NotFound(f"no such path: {path}; the API is below /v2 and /z/<zone>/v2")
+        zone = match["zone"] or self._default_zone
+        if zone not in ZONES:
+            raise NotFound.of("zone", zone)
+        return zone, match["path"]
+
+    def _is_public(self, request: Request, path: str) -> bool:
+        """Whether no signature is needed; one that is there is verified all the same."""
+        return (request.method, path) in PUBLIC and "authorization" not in request.headers
+
+    def _authenticate(self, request: Request, query: list[tuple[str, str]], body: bytes) -> None:
+        raw_path: bytes = request.scope["raw_path"]
+        signed = SignedRequest(
+            method=request.method, path=raw_path.decode("latin-1"), query=query, body=body
+        )
+        verify(
+            signed,
+            header=request.headers.get("authorization"),
+            secrets=self._world.secrets,
+            now=self._world.clock(),
+        )
+
+
+async def _body_of(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MOST_BODY_BYTES:
+            raise TooLarge(f"body: expected at most {MOST_BODY_BYTES} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _fields(body: bytes) -> Fields:
+    if not body.strip():
+        return Fields({})
+    try:
+        values = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"body: expected JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise Invalid.field("body", "a JSON object", values)
+    return Fields(values)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _base(request: Request) -> str:
+    """Where the client reached us: endpoints in answers must be reachable for it, too."""
+    host = request.headers.get("host", "")
+    if _HOST.fullmatch(host):
+        return f"http://{host}"
+    address, port = request.scope["server"]
+    return f"http://{address}:{port}"
+
+
+def _refusal(error: ApiError) -> Response:
+    return _json(error.status, {"message": str(error)})
+
+
+def _json(status: int, content: Mapping[str, object]) -> Response:
+    """ASCII only: names may hold anything, and every client can read escapes."""
+    body = json.dumps(content, separators=(",", ":"))
+    return Response(body, status_code=status, media_type="application/json")

@@ -1,0 +1,135 @@
+"""Reading what an instance or a pool's members shall be: the fields that both creates share."""
+
+from __future__ import annotations
+
+import binascii
+import zlib
+from base64 import b64decode
+from dataclasses import replace
+from typing import Final
+
+from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES, InstanceType, Template
+from exotide.cloud.api.errors import Invalid
+from exotide.cloud.api.fields import Fields
+from exotide.cloud.api.instances.model import Plan
+from exotide.cloud.api.world import World
+
+_NOT_OFFERED: Final = ("anti-affinity-groups", "elastic-ips", "private-networks")
+_MOST_BOOT_DATA: Final = 1024 * 1024
+_GZIP: Final = b"\x1f\x8b"
+_WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
+
+
+def read_plan(world: World, zone: str, body: Fields) -> Plan:
+    """Read the plan of a create; type, template and disk are required."""
+    kind = body.must("instance-type", _instance_type(body))
+    template = body.must("template", _template(zone, body))
+    disk = body.must("disk-size", _disk(body, kind))
+    return changed_plan(
+        world, zone, body, Plan(instance_type=kind, template=template, disk_gib=disk)
+    )
+
+
+def changed_plan(world: World, zone: str, body: Fields, plan: Plan) -> Plan:
+    """Read an update: absent or null leaves a field as it is, an empty list clears it."""
+    _refuse_what_is_not_offered(body)
+    kind = _instance_type(body) or plan.instance_type
+    groups, keys = _groups(world, body), _keys(world, body)
+    labels = body.labels()
+    plan = replace(
+        plan,
+        instance_type=kind,
+        template=_template(zone, body) or plan.template,
+        disk_gib=_disk(body, kind) or plan.disk_gib,
+        labels=plan.labels if labels is None else labels,
+        security_groups=plan.security_groups if groups is None else groups,
+        ssh_keys=plan.ssh_keys if keys is None else keys,
+    )
+    user_data = body.text("user-data", most=32_768)
+    if user_data is None:
+        return plan
+    return replace(plan, user_data=user_data, boot_data=decode_user_data(user_data))
+
+
+def decode_user_data(sent: str) -> bytes:
+    """
+    Return what a server finds: base64 undone, and gzip if there is any.
+
+    Raises:
+        Invalid: It is no base64, or unpacks to nonsense or to more than 1 MiB.
+    """
+    try:
+        raw = b64decode(sent, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Invalid.field("user-data", "base64", sent) from error
+    if not raw.startswith(_GZIP):
+        return raw
+    unzip = zlib.decompressobj(_WITH_GZIP_HEADER)
+    try:
+        plain = unzip.decompress(raw, _MOST_BOOT_DATA)
+    except zlib.error as error:
+        raise Invalid.field("user-data", "valid gzip behind its gzip header", sent) from error
+    if not unzip.eof:
+        raise Invalid.field("user-data", "complete gzip of at most 1 MiB", sent)
+    return plain
+
+
+def _instance_type(body: Fields) -> InstanceType | None:
+    key = body.ref("instance-type")
+    if key is None:
+        return None
+    if key not in INSTANCE_TYPES:
+        raise Invalid.field("instance-type.id", "an id that GET /instance-type lists", key)
+    return INSTANCE_TYPES[key]
+
+
+def _template(zone: str, body: Fields) -> Template | None:
+    key = body.ref("template")
+    if key is None:
+        return None
+    if key not in TEMPLATES or TEMPLATES[key].zone != zone:
+        raise Invalid.field("template.id", f"a template of zone {zone}", key)
+    return TEMPLATES[key]
+
+
+def _disk(body: Fields, kind: InstanceType | None) -> int | None:
+    most = 51_200 if kind is None else kind.most_disk_gib
+    return body.integer("disk-size", least=10, most=most)
+
+
+def _groups(world: World, body: Fields) -> tuple[str, ...] | None:
+    groups = body.refs("security-groups")
+    if groups is None:
+        return None
+    for group in groups:
+        if group not in world.security_groups:
+            raise Invalid.field("security-groups", "existing security groups", group)
+    return tuple(groups)
+
+
+def _keys(world: World, body: Fields) -> tuple[str, ...] | None:
+    """An `ssh-key` with an empty name means none."""
+    single, several = body.nested("ssh-key"), body.objects("ssh-keys")
+    if several is not None:
+        names = [item.must("name", item.text("name")) for item in several]
+    elif single is not None:
+        name = single.must("name", single.text("name", least=0))
+        names = [name] if name else []
+    else:
+        return None
+    for name in names:
+        if name not in world.ssh_keys:
+            raise Invalid.field("ssh-key.name", "a registered SSH key", name)
+    return tuple(dict.fromkeys(names))
+
+
+def _refuse_what_is_not_offered(body: Fields) -> None:
+    """Better a clear refusal than a setting that silently has no effect."""
+    for name in _NOT_OFFERED:
+        if body.refs(name):
+            raise Invalid.field(name, "none: the local cloud does not offer them", body.refs(name))
+    if body.has("deploy-target"):
+        raise Invalid("deploy-target: expected none: the local cloud does not offer them")
+    if body.boolean("ipv6-enabled"):
+        raise Invalid.field("ipv6-enabled", "false: the local cloud has IPv4 only", got=True)
+    body.choice("public-ip-assignment", ("inet4",))

@@ -1,0 +1,146 @@
+"""The life of one server: made, booted, stopped, destroyed. Pools and single instances share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+
+from exotide.cloud.api.errors import Busy, FailureReason, OperationFailed
+from exotide.cloud.api.instances.model import Instance, Plan
+from exotide.cloud.api.load_balancers.following import follow
+from exotide.cloud.api.states import InstanceState
+from exotide.cloud.api.world import World
+from exotide.cloud.ports import CloudFault, ServerSpec
+
+_log: Final = structlog.get_logger(__name__)
+
+
+def make(world: World, *, zone: str, name: str, plan: Plan, pool_id: str | None = None) -> Instance:
+    """
+    Bring an instance into the world, not yet booted.
+
+    Raises:
+        Conflict: No address is left.
+    """
+    instance = Instance(
+        id=world.new_id(),
+        zone=zone,
+        name=name,
+        plan=plan,
+        ip=world.reserve_ip(),
+        created_at=world.stamp(),
+        pool_id=pool_id,
+    )
+    world.instances[instance.id] = instance
+    return instance
+
+
+async def boot(world: World, instance: Instance) -> None:
+    """
+    Start the server of an instance that is starting; does nothing if it no longer is.
+
+    Its load balancers learn of it when its programs run. A boot that a stop cuts short, or whose
+    server died and was replaced already, is no failure of the boot.
+
+    Raises:
+        CloudFault: It does not boot; the instance is in error.
+    """
+    if instance.state is not InstanceState.STARTING:
+        return
+    try:
+        with _faults("start", instance):
+            await world.servers.start(_spec(world, instance))
+    except CloudFault:
+        if instance.state is InstanceState.STARTING:
+            instance.become(InstanceState.ERROR)
+            raise
+        return
+    if instance.state is InstanceState.STARTING:
+        instance.become(InstanceState.RUNNING)
+    await follow(world, instance.pool_id)
+
+
+async def power_off(world: World, instance: Instance) -> None:
+    """Stop the server of an instance that is stopping; no new traffic reaches it before."""
+    await follow(world, instance.pool_id)
+    try:
+        with _faults("stop", instance):
+            await world.servers.stop(instance.id, grace_s=world.pace.stop_grace_s)
+    finally:
+        if instance.state is InstanceState.STOPPING:
+            instance.become(InstanceState.STOPPED)
+
+
+async def reboot(world: World, instance: Instance) -> None:
+    """
+    Restart the programs of a running instance.
+
+    Raises:
+        OperationFailed: It was stopped, or died, in the meantime.
+        CloudFault: Its programs do not come back.
+    """
+    if instance.state is not InstanceState.RUNNING:
+        raise OperationFailed(FailureReason.INTERRUPTED, f"instance is {instance.state} now")
+    with _faults("reboot", instance):
+        await world.servers.reboot(instance.id)
+
+
+async def destroy(world: World, instance: Instance) -> None:
+    """
+    Remove an instance that is being destroyed: drained, then stopped, then forgotten.
+
+    It is forgotten even if its server could not be stopped cleanly.
+    """
+    await follow(world, instance.pool_id)
+    await bury(world, instance, grace_s=world.pace.stop_grace_s)
+
+
+async def bury(world: World, instance: Instance, *, grace_s: float = 0.0) -> None:
+    """Stop what is left of a server, give its address back, forget the instance."""
+    try:
+        with _faults("stop", instance):
+            await world.servers.stop(instance.id, grace_s=grace_s)
+    finally:
+        world.servers.release_ip(instance.ip)
+        world.instances.pop(instance.id, None)
+
+
+def require_state(instance: Instance, *allowed: InstanceState) -> None:
+    """
+    Check that an instance may be acted upon.
+
+    Raises:
+        Busy: It is in another state.
+    """
+    if instance.state not in allowed:
+        wanted = " or ".join(allowed)
+        raise Busy(f"instance {instance.id} is {instance.state}; this needs it to be {wanted}")
+
+
+@contextmanager
+def _faults(what: str, instance: Instance) -> Iterator[None]:
+    """Make every error of the driver a CloudFault, so that no resource stays half-way."""
+    try:
+        yield
+    except CloudFault:
+        raise
+    except Exception as error:
+        _log.exception("driver_crashed", call=what, instance=instance.id)
+        raise CloudFault(f"could not {what} server {instance.id}: {error}") from error
+
+
+def _spec(world: World, instance: Instance) -> ServerSpec:
+    plan = instance.plan
+    return ServerSpec(
+        id=instance.id,
+        name=instance.name,
+        ip=instance.ip,
+        vcpus=plan.instance_type.cpus,
+        memory_bytes=plan.instance_type.memory_bytes,
+        labels=dict(plan.labels),
+        user_data=plan.boot_data,
+        boot_delay_s=world.pace.boot_delay_s / world.pace.speed,
+    )

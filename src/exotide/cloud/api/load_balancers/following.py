@@ -1,0 +1,47 @@
+"""How load balancers follow the membership of pools."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from exotide.cloud.api.load_balancers.model import LoadBalancer, Service
+from exotide.cloud.api.states import InstanceState, ServiceState
+from exotide.cloud.api.world import World
+from exotide.cloud.ports import CloudFault
+
+_log: Final = structlog.get_logger(__name__)
+
+
+async def follow(world: World, pool_id: str | None) -> None:
+    """Give every service of a pool its present members; a fault of a balancer is logged."""
+    if pool_id is None:
+        return
+    for balancer, service in world.services_of(pool_id):
+        try:
+            await set_members(world, balancer, service)
+        except CloudFault as error:
+            _log.warning("members_not_set", nlb=balancer.id, service=service.id, error=str(error))
+
+
+async def set_members(world: World, balancer: LoadBalancer, service: Service) -> None:
+    """Tell the driver who serves now: the members of the pool that run."""
+    async with service.turn:
+        if not service.exists_below or service.state is ServiceState.DELETING:
+            return
+        serving = [
+            member.ip
+            for member in world.members(service.pool_id)
+            if member.state is InstanceState.RUNNING
+        ]
+        await world.balancers.set_members(balancer.id, service.id, serving)
+
+
+def health(world: World, balancer: LoadBalancer, service: Service) -> list[tuple[str, bool]]:
+    """Return each member's address and whether its last check was good; False before that."""
+    if not service.exists_below:
+        known: dict[str, bool] = {}
+    else:
+        known = world.balancers.health(balancer.id, service.id)
+    return [(member.ip, known.get(member.ip, False)) for member in world.members(service.pool_id)]

@@ -1,0 +1,43 @@
+"""What a security group is, and how the API shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+MANAGED: Final = ("public-nlb-healthcheck-sources", "public-sks-apiservers")
+"""Groups that Exoscale keeps; `visibility=public` lists them, and rules may name them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    id: str
+    sent: Mapping[str, object]
+    """Exactly the fields that were sent: clients find their rule by comparing them."""
+    source_group: str | None = None
+    """The id of the private group that the rule names, if it names one."""
+
+    def view(self) -> dict[str, object]:
+        """Return the rule as the API shows it."""
+        return {"id": self.id, **self.sent}
+
+
+@dataclass(slots=True, kw_only=True)
+class SecurityGroup:
+    id: str
+    name: str
+    description: str = ""
+    rules: dict[str, Rule] = field(default_factory=dict)
+
+    def view(self) -> dict[str, object]:
+        """Return the group with its rules."""
+        shown: dict[str, object] = {
+            "id": self.id,
+            "name": self.name,
+            "external-sources": [],
+            "rules": [rule.view() for rule in self.rules.values()],
+        }
+        if self.description:
+            shown["description"] = self.description
+        return shown

@@ -1,0 +1,38 @@
+"""
+Why a local cloud cannot start or cannot be found, as one tree. All end the program with exit 2.
+
+* CloudUnusable
+  x PortInUse         another program listens there; names a way to choose another port
+  x ProgramsMissing   system programs are not installed; names their Debian packages
+  x NoCloud           no running cloud was found, or more than one
+
+What the drivers report is beside this: `exotide.cloud.servers.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CloudUnusable(Exception):
+    """Base of all; the message is for the user and tells the next step."""
+
+
+class PortInUse(CloudUnusable):
+    """The API's port is taken."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(
+            f"port {port} is in use by another program; stop it, or choose another with --port"
+        )
+
+
+class ProgramsMissing(CloudUnusable):
+    """System programs are not installed."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("\n  ".join(["system programs are missing", *reasons]))
+
+
+class NoCloud(CloudUnusable):
+    """There is no running cloud to talk about, or it is not clear which one is meant."""

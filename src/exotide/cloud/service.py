@@ -1,0 +1,188 @@
+"""A whole local cloud: its drivers, its world, its API on sockets. Start it here, or by command."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+import uvicorn
+
+from exotide.cloud.api.app import Api
+from exotide.cloud.api.catalogue import DEFAULT_ZONE
+from exotide.cloud.api.instance_pools.healing import notice_death
+from exotide.cloud.api.world import Pace, World
+from exotide.cloud.errors import PortInUse
+from exotide.cloud.ports import Balancers, CloudFault, Servers
+
+_log: Final = structlog.get_logger(__name__)
+
+HOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to reach one local cloud."""
+
+    port: int
+    key: str
+    secret: str = field(repr=False)
+    zone: str = DEFAULT_ZONE
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the zone, as seen from this host."""
+        return f"http://{HOST}:{self.port}/z/{self.zone}/v2"
+
+    def environment(self) -> dict[str, str]:
+        """Return what the agents and the SDK's users read."""
+        return {
+            "EXOSCALE_API_ENDPOINT": self.endpoint,
+            "EXOSCALE_API_KEY": self.key,
+            "EXOSCALE_API_SECRET": self.secret,
+            "EXOSCALE_ZONE": self.zone,
+        }
+
+    @classmethod
+    def fresh(cls, port: int, *, zone: str = DEFAULT_ZONE) -> Access:
+        """Make a key and a secret that nobody has seen."""
+        return cls(
+            port=port,
+            key=f"EXO{secrets.token_hex(12)}",
+            secret=secrets.token_urlsafe(32),
+            zone=zone,
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """
+    Open a listening TCP socket; port 0 takes any free one.
+
+    Raises:
+        PortInUse: Another program has the port.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(port) from error
+        raise
+    return sock
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to the program around it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class LocalCloud:
+    """
+    One local cloud, alive inside `async with`.
+
+    Args:
+        servers: Opened by this class, unless the caller did so before (opening is idempotent).
+        sockets: Listening sockets for the API; closed with the cloud.
+    """
+
+    def __init__(
+        self,
+        *,
+        servers: Servers,
+        balancers: Balancers,
+        access: Access,
+        sockets: Sequence[socket.socket],
+        pace: Pace | None = None,
+    ) -> None:
+        self.access = access
+        self.world = World(
+            servers=servers,
+            balancers=balancers,
+            secrets={access.key: access.secret},
+            pace=pace or Pace(),
+        )
+        self._sockets = list(sockets)
+        self._server = _Server(
+            uvicorn.Config(
+                Api(self.world, default_zone=access.zone),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                log_level="warning",
+                server_header=False,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=2,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.world.servers.open()
+        try:
+            self.world.servers.on_death(lambda key, reason: notice_death(self.world, key, reason))
+            self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
+            while not self._server.started:
+                if self._serving.done():
+                    await self._serving
+                await asyncio.sleep(0.005)
+        except BaseException:
+            await self.world.servers.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Answer no more, then take everything down; nothing of it is left."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        await self.world.background.close()
+        try:
+            for balancer in list(self.world.load_balancers.values()):
+                await self._delete(balancer.id)
+        finally:
+            await self.world.servers.close()
+
+    async def _delete(self, nlb_id: str) -> None:
+        try:
+            await self.world.balancers.delete(nlb_id)
+        except CloudFault as error:
+            _log.warning("nlb_not_removed", nlb=nlb_id, error=str(error))
+
+
+def write_access(path: Path, access: Access) -> None:
+    """Write how to reach this cloud, readable by its owner only, in one step."""
+    fresh = path.with_suffix(".new")
+    text = json.dumps(
+        {
+            "pid": os.getpid(),
+            "port": access.port,
+            "key": access.key,
+            "secret": access.secret,
+            "zone": access.zone,
+        }
+    )
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    fresh.replace(path)

@@ -1,0 +1,265 @@
+"""
+A local cloud without processes: drivers that are instant and obedient, and a server for tests.
+
+The fakes are as strict as the real drivers: an address is given out once, a server that is not
+known cannot be rebooted, members are set only on services that exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+from exotide.cloud.api.world import Pace
+from exotide.cloud.ports import (
+    Balancers,
+    CloudFault,
+    OutOfAddresses,
+    ServerFailed,
+    Servers,
+    ServerSpec,
+    ServiceSpec,
+)
+from exotide.cloud.service import Access, LocalCloud, listen
+
+
+class FakeServers:
+    """Adapter of ports.Servers: servers are entries in `running`."""
+
+    def __init__(self, *, network: str = "198.18.0.0/24") -> None:
+        hosts = [str(host) for host in IPv4Network(network).hosts()]
+        self._free = hosts[1:-1]
+        self._reserved: set[str] = set()
+        self._callbacks: list[Callable[[str, str], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._failures: list[str] = []
+        self._booting: dict[str, asyncio.Event] = {}
+        self.running: dict[str, ServerSpec] = {}
+        self.started: list[ServerSpec] = []
+        """Every server that ever ran, in order."""
+        self.stopped: list[tuple[str, float]] = []
+        """Ids and grace, in order."""
+        self.rebooted: list[str] = []
+        self.is_open = False
+
+    async def open(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.is_open = True
+
+    async def close(self) -> None:
+        self.running.clear()
+        self.is_open = False
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """Addresses that are given out."""
+        return frozenset(self._reserved)
+
+    def reserve_ip(self) -> str:
+        for ip in self._free:
+            if ip not in self._reserved:
+                self._reserved.add(ip)
+                return ip
+        raise OutOfAddresses("no address left")
+
+    def release_ip(self, ip: str) -> None:
+        self._reserved.discard(str(IPv4Address(ip)))
+
+    def fail_next_start(self, reason: str = "no kernel", times: int = 1) -> None:
+        """Let the next boots fail."""
+        self._failures += [reason] * times
+
+    async def start(self, spec: ServerSpec) -> None:
+        if spec.ip not in self._reserved:
+            raise ServerFailed(f"address {spec.ip} was not reserved")
+        stopped = self._booting[spec.id] = asyncio.Event()
+        try:
+            await asyncio.sleep(0)
+            if spec.boot_delay_s > 0:
+                await _until(stopped, spec.boot_delay_s)
+        finally:
+            del self._booting[spec.id]
+        if stopped.is_set():
+            raise ServerFailed(f"server {spec.id} was stopped while it booted")
+        if self._failures:
+            raise ServerFailed(self._failures.pop(0))
+        self.running[spec.id] = spec
+        self.started.append(spec)
+
+    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+        if server_id in self._booting:
+            self._booting[server_id].set()
+        await asyncio.sleep(0)
+        if self.running.pop(server_id, None) is not None:
+            self.stopped.append((server_id, grace_s))
+
+    async def reboot(self, server_id: str) -> None:
+        await asyncio.sleep(0)
+        if server_id not in self.running:
+            raise CloudFault(f"no such server: {server_id}")
+        self.rebooted.append(server_id)
+
+    def on_death(self, callback: Callable[[str, str], None]) -> None:
+        self._callbacks.append(callback)
+
+    def kill(self, server_id: str, reason: str = "killed by a test") -> None:
+        """Let a server die unasked; may be called from any thread."""
+        if self._loop is None:
+            raise CloudFault("kill: the servers are not open")
+        self._loop.call_soon_threadsafe(self._die, server_id, reason)
+
+    def _die(self, server_id: str, reason: str) -> None:
+        if self.running.pop(server_id, None) is not None:
+            for callback in self._callbacks:
+                callback(server_id, reason)
+
+
+class FakeBalancers:
+    """Adapter of ports.Balancers: every member is healthy, except those in `unhealthy`."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, str] = {}
+        self.services: dict[str, dict[str, ServiceSpec]] = {}
+        self.members: dict[str, list[str]] = {}
+        """By service id."""
+        self.unhealthy: set[str] = set()
+        """Addresses."""
+        self._failures: list[str] = []
+
+    def fail_next_call(self, reason: str = "no proxy") -> None:
+        """Let the next creation or change of a balancer or service fail."""
+        self._failures.append(reason)
+
+    async def create(self, nlb_id: str, ip: str) -> None:
+        await self._turn()
+        self.addresses[nlb_id] = ip
+        self.services[nlb_id] = {}
+
+    async def delete(self, nlb_id: str) -> None:
+        await asyncio.sleep(0)
+        self.addresses.pop(nlb_id, None)
+        for service_id in self.services.pop(nlb_id, {}):
+            self.members.pop(service_id, None)
+
+    async def close(self) -> None:
+        for nlb_id in list(self.addresses):
+            await self.delete(nlb_id)
+
+    async def put_service(self, nlb_id: str, service: ServiceSpec) -> None:
+        await self._turn()
+        if nlb_id not in self.services:
+            raise CloudFault(f"no such load balancer: {nlb_id}")
+        self.services[nlb_id][service.id] = service
+        self.members.setdefault(service.id, [])
+
+    async def delete_service(self, nlb_id: str, service_id: str) -> None:
+        await asyncio.sleep(0)
+        self.services.get(nlb_id, {}).pop(service_id, None)
+        self.members.pop(service_id, None)
+
+    async def set_members(self, nlb_id: str, service_id: str, ips: Sequence[str]) -> None:
+        await asyncio.sleep(0)
+        self._require(nlb_id, service_id)
+        self.members[service_id] = list(ips)
+
+    def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
+        self._require(nlb_id, service_id)
+        return {ip: ip not in self.unhealthy for ip in self.members[service_id]}
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        if self._failures:
+            raise CloudFault(self._failures.pop(0))
+
+    def _require(self, nlb_id: str, service_id: str) -> None:
+        if service_id not in self.services.get(nlb_id, {}):
+            raise CloudFault(f"no such service: {service_id} of {nlb_id}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningCloud:
+    """A local cloud in a thread of this process."""
+
+    access: Access
+    servers: Servers
+    balancers: Balancers
+    cloud: LocalCloud
+    loop: asyncio.AbstractEventLoop = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """The base URL of the cloud's zone, for the SDK's `url`."""
+        return self.access.endpoint
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the agents and `exotide` read."""
+        return self.access.environment()
+
+    def settle(self, timeout_s: float = 10.0) -> None:
+        """Wait until no operation and no healing is under way."""
+        settling = self.cloud.world.background.settle()
+        asyncio.run_coroutine_threadsafe(settling, self.loop).result(timeout_s)
+
+
+@contextmanager
+def running_cloud(
+    *,
+    servers: Servers | None = None,
+    balancers: Balancers | None = None,
+    pace: Pace | None = None,
+    zone: str = "at-vie-1",
+    key: str = "EXOtestkey000000000000000",
+    secret: str = "testsecret",  # noqa: S107 - of a cloud that lives as long as a test
+) -> Iterator[RunningCloud]:
+    """Serve the API on a random port of 127.0.0.1, in a thread of its own, on any drivers."""
+    servers = servers if servers is not None else FakeServers()
+    balancers = balancers if balancers is not None else FakeBalancers()
+    sock = listen("127.0.0.1", 0)
+    access = Access(port=sock.getsockname()[1], key=key, secret=secret, zone=zone)
+    cloud = LocalCloud(
+        servers=servers, balancers=balancers, access=access, sockets=[sock], pace=pace or Pace()
+    )
+    ready, stop = threading.Event(), asyncio.Event()
+    errors: list[BaseException] = []
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with cloud:
+            ready.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            errors.append(error)
+        finally:
+            loop.close()
+            ready.set()
+
+    thread = threading.Thread(target=run, name="local-cloud", daemon=True)
+    thread.start()
+    ready.wait()
+    try:
+        if not errors:
+            yield RunningCloud(
+                access=access, servers=servers, balancers=balancers, cloud=cloud, loop=loop
+            )
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+async def _until(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return
