@@ -1,0 +1,79 @@
+"""User-data: the files that a process server gets."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exotide.cloud.servers import userdata
+from exotide.cloud.servers.errors import BadUserData
+
+
+def config(*entries: object) -> bytes:
+    return b"#cloud-config\n" + yaml.safe_dump({"write_files": list(entries)}).encode()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [
+        pytest.param(None, "a: ü\n", id="plain"),
+        pytest.param("b64", base64.b64encode("a: ü\n".encode()).decode(), id="b64"),
+        pytest.param(
+            "gz+b64", base64.b64encode(gzip.compress("a: ü\n".encode())).decode(), id="gz+b64"
+        ),
+    ],
+)
+def test_files_are_written_as_they_were_meant(
+    tmp_path: Path, encoding: str | None, content: str
+) -> None:
+    entry = {"path": "/srv/a/b.yml", "content": content, "permissions": "0600"}
+    files = userdata.parse(config(entry | ({"encoding": encoding} if encoding else {})))
+    userdata.write(files, tmp_path)
+    assert (tmp_path / "a/b.yml").read_text() == "a: ü\n"
+    assert (tmp_path / "a/b.yml").stat().st_mode & 0o777 == 0o600
+
+
+def test_permissions_without_quotes_are_octal_and_default_to_0644() -> None:
+    data = b"#cloud-config\nwrite_files:\n- {path: /srv/x, permissions: 0755}\n- {path: /srv/y}\n"
+    assert [file.mode for file in userdata.parse(data)] == [0o755, 0o644]
+
+
+def test_user_data_that_is_no_cloud_config_has_no_files() -> None:
+    assert userdata.parse(b"#!/bin/sh\necho hello\n") == ()
+    assert userdata.parse(b"") == ()
+    assert userdata.parse(b"#cloud-config\npackages: [nginx]\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        pytest.param(
+            {"path": "/etc/passwd"}, r"write_files\[0\].path .* got: /etc/passwd", id="etc"
+        ),
+        pytest.param({"path": "/srv/../etc/x"}, "below /srv", id="dots"),
+        pytest.param({"path": "/srv"}, "below /srv", id="srv-itself"),
+        pytest.param({"path": "srv/x"}, "below /srv", id="relative"),
+        pytest.param({}, "below /srv", id="no-path"),
+        pytest.param({"path": "/srv/x", "encoding": "rot13"}, "got: rot13", id="encoding"),
+        pytest.param({"path": "/srv/x", "permissions": "rw"}, "got: rw", id="permissions"),
+        pytest.param(
+            {"path": "/srv/x", "encoding": "b64", "content": "s3cret"}, "b64", id="base64"
+        ),
+        pytest.param("text", "must be a mapping", id="no-mapping"),
+    ],
+)
+def test_a_bad_entry_is_named(entry: object, message: str) -> None:
+    with pytest.raises(BadUserData, match=message) as caught:
+        userdata.parse(config(entry))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_broken_yaml_is_named_by_line_and_shows_no_content() -> None:
+    with pytest.raises(BadUserData, match="line 3") as caught:
+        userdata.parse(b"#cloud-config\npassword: hunter2\n\tx: [\n")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
