@@ -19,7 +19,7 @@ class ServerSpec:
     vcpus: int
     memory_bytes: int
     labels: dict[str, str] = field(default_factory=dict)
-    """`role` chooses what a process server runs: member, monitoring, or nothing but the exporter."""
+    """`role` chooses what a process server runs: member, monitoring, or only the exporter."""
     user_data: bytes = field(default=b"", repr=False)
     """Decoded (and unzipped) user-data; empty if none was given. May hold secrets: not in repr."""
     boot_delay_s: float = 0.0
@@ -118,7 +118,7 @@ class Balancers(Protocol):
         """Last known health by member address; a member not yet checked is False."""
 
 
-class CloudFault(Exception):  # noqa: N818
+class CloudFault(Exception):
     """Base of what the layers below the API report."""
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import json
-import os
 import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -168,21 +165,3 @@ class LocalCloud:
             await self.world.balancers.delete(nlb_id)
         except CloudFault as error:
             _log.warning("nlb_not_removed", nlb=nlb_id, error=str(error))
-
-
-def write_access(path: Path, access: Access) -> None:
-    """Write how to reach this cloud, readable by its owner only, in one step."""
-    fresh = path.with_suffix(".new")
-    text = json.dumps(
-        {
-            "pid": os.getpid(),
-            "port": access.port,
-            "key": access.key,
-            "secret": access.secret,
-            "zone": access.zone,
-        }
-    )
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)

@@ -1,0 +1,196 @@
+"""`exotide cloud`: run a local Exoscale, find the one that runs, end it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import structlog
+from cyclopts import App, Parameter, validators
+
+from exotide.cloud.api.world import Pace
+from exotide.cloud.daemon import Settings, run
+from exotide.cloud.directory import STATE_DIR, Entry, find, living
+from exotide.cloud.errors import CloudUnusable, NoCloud
+from exotide.cloud.ports import CloudFault
+
+app = App(name="cloud", help="A local Exoscale: the API, and real servers behind it.")
+
+DEFAULT_PORT: Final = 8480
+DOWN_WITHIN_S: Final = 60.0
+
+_Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65_535))]
+_Positive = Annotated[float, Parameter(validator=validators.Number(gt=0))]
+_NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
+
+
+@app.default
+def start(
+    *,
+    port: _Port = DEFAULT_PORT,
+    state_dir: Path = STATE_DIR,
+    speed: _Positive = 1.0,
+    boot_delay_s: _NotNegative = 0.0,
+    vcpu_cores: _Positive | None = None,
+    command: str | None = None,
+    servers: Literal["processes"] = "processes",
+) -> int:
+    """
+    Run a local cloud until Ctrl-C or TERM. Needs root: servers have their own networks.
+
+    Exit status: 0 after a clean end, 2 if it could not start.
+
+    Parameters
+    ----------
+    port
+        Where the API listens, on 127.0.0.1; 0 takes a free one.
+    state_dir
+        Folder for the servers' files and logs, and for finding this cloud.
+    speed
+        Divides the boot delay and the pauses between health checks.
+    boot_delay_s
+        Seconds between a server's power-on and its first program, at speed 1.
+    vcpu_cores
+        Cores of this machine that one vCPU may use; by default as there is room.
+    command
+        Shell command that servers without the label `role` run.
+    servers
+        What servers are made of.
+    """
+    assert servers == "processes"
+    _log_to_stderr()
+    pace = Pace(speed=speed, boot_delay_s=boot_delay_s)
+    settings = Settings(
+        port=port, state_dir=state_dir, pace=pace, vcpu_cores=vcpu_cores, command=command
+    )
+    return _guarded(lambda: asyncio.run(run(settings, on_ready=_announce)))
+
+
+@app.command
+def env(*, port: _Port | None = None, state_dir: Path = STATE_DIR) -> int:
+    """
+    Print what to export, for `eval "$(exotide cloud env)"`.
+
+    Parameters
+    ----------
+    port
+        Which cloud, if several run.
+    state_dir
+        Where the cloud keeps its files.
+    """
+    return _guarded(lambda: _print_exports(find(port, state_dir=state_dir)))
+
+
+@app.command
+def status(*, json: bool = False, state_dir: Path = STATE_DIR) -> int:
+    """
+    Tell which local clouds run. Exit status 1 if there is none.
+
+    Parameters
+    ----------
+    json
+        Print JSON.
+    state_dir
+        Where clouds keep their files.
+    """
+    clouds = living(state_dir)
+    if json:
+        _print_json(clouds)
+    elif not clouds:
+        _say("no local cloud runs")
+    for cloud in () if json else clouds:
+        _say(f"cloud {cloud.cloud_id}: {cloud.access.endpoint} (process {cloud.pid})")
+    return 0 if clouds else 1
+
+
+@app.command
+def down(*, port: _Port | None = None, state_dir: Path = STATE_DIR) -> int:
+    """
+    Stop a local cloud and wait until nothing of it is left.
+
+    Parameters
+    ----------
+    port
+        Which cloud, if several run.
+    state_dir
+        Where the cloud keeps its files.
+    """
+    return _guarded(lambda: _stop(find(port, state_dir=state_dir), state_dir))
+
+
+def _stop(cloud: Entry, state_dir: Path) -> None:
+    os.kill(cloud.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_WITHIN_S
+    while any(other.cloud_id == cloud.cloud_id for other in living(state_dir)):
+        if time.monotonic() > deadline:
+            raise NoCloud(
+                f"cloud {cloud.cloud_id} (process {cloud.pid}) still runs after "
+                f"{DOWN_WITHIN_S:g} s; see its log, or kill -9 it: the next start cleans up"
+            )
+        time.sleep(0.05)
+    _say(f"cloud {cloud.cloud_id} is gone")
+
+
+def _announce(cloud: Entry) -> None:
+    """Print the secret to people only: what is not a terminal may be a log."""
+    port = cloud.access.port
+    _say(f"local cloud {cloud.cloud_id} is ready: {cloud.access.endpoint}")
+    _say(f'to use it: eval "$(exotide cloud env --port {port})"')
+    if sys.stdout.isatty():
+        _print_exports(cloud)
+
+
+def _print_exports(cloud: Entry) -> None:
+    for name, value in cloud.access.environment().items():
+        _say(f"export {name}={shlex.quote(value)}")
+
+
+def _print_json(clouds: list[Entry]) -> None:
+    shown = [
+        {"cloud_id": cloud.cloud_id}
+        | {name: value for name, value in cloud.as_json().items() if name != "secret"}
+        for cloud in clouds
+    ]
+    _say(json.dumps({"clouds": shown}, indent=2))
+
+
+def _guarded(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except (CloudUnusable, CloudFault) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _log_to_stderr() -> None:
+    """JSON unless a person watches; never the values of variables, which may be secrets."""
+    is_watched = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *(
+                [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+                if is_watched
+                else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

@@ -1,0 +1,112 @@
+"""How running clouds are found: each tells in `<state dir>/<cloud id>/cloud.json`, mode 0600."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exotide.cloud.errors import NoCloud
+from exotide.cloud.service import Access
+
+STATE_DIR: Final = Path("/run/exotide")
+NAME: Final = "cloud.json"
+LOCK: Final = "lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One living cloud."""
+
+    cloud_id: str
+    pid: int
+    access: Access
+    fabric_ip: str
+    """Where the emulated servers reach the API; its port is the same."""
+
+    @property
+    def agent_endpoint(self) -> str:
+        """Base URL as the emulated servers see it."""
+        return f"http://{self.fabric_ip}:{self.access.port}/v2"
+
+    def as_json(self) -> dict[str, object]:
+        """Return what the file holds."""
+        return {
+            "pid": self.pid,
+            "port": self.access.port,
+            "key": self.access.key,
+            "secret": self.access.secret,
+            "zone": self.access.zone,
+            "endpoint": self.access.endpoint,
+            "fabric_ip": self.fabric_ip,
+            "agent_endpoint": self.agent_endpoint,
+        }
+
+
+def publish(folder: Path, entry: Entry) -> None:
+    """Write a cloud's file in one step; only its owner may read it."""
+    fresh = folder / f"{NAME}.new"
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(entry.as_json(), file)
+    fresh.replace(folder / NAME)
+
+
+def living(state_dir: Path = STATE_DIR) -> list[Entry]:
+    """Return all clouds that run, by port; files of dead ones are passed over."""
+    found = [_read(file) for file in state_dir.glob(f"*/{NAME}") if _is_held(file.parent / LOCK)]
+    return sorted((each for each in found if each is not None), key=lambda e: e.access.port)
+
+
+def find(port: int | None, *, state_dir: Path = STATE_DIR) -> Entry:
+    """
+    Return the cloud on this port, or the only one if no port is given.
+
+    Raises:
+        NoCloud: There is none, or it is not clear which one is meant.
+    """
+    clouds = living(state_dir)
+    if port is not None:
+        clouds = [cloud for cloud in clouds if cloud.access.port == port]
+    if not clouds:
+        where = "" if port is None else f" on port {port}"
+        raise NoCloud(f"no local cloud runs{where} (looked in {state_dir}); start: exotide cloud")
+    if len(clouds) > 1:
+        ports = ", ".join(str(cloud.access.port) for cloud in clouds)
+        raise NoCloud(f"several local clouds run; choose one with --port, one of: {ports}")
+    return clouds[0]
+
+
+def _is_held(lock: Path) -> bool:
+    """The kernel frees the lock when a cloud ends, however it ends."""
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _read(file: Path) -> Entry | None:
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        return _entry(file.parent.name, raw)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _entry(cloud_id: str, raw: Mapping[str, str]) -> Entry:
+    return Entry(
+        cloud_id=cloud_id,
+        pid=int(raw["pid"]),
+        access=Access(
+            port=int(raw["port"]), key=raw["key"], secret=raw["secret"], zone=raw["zone"]
+        ),
+        fabric_ip=raw["fabric_ip"],
+    )
