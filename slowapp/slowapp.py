@@ -36,6 +36,7 @@ from dataclasses import dataclass, field
 from typing import Final, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
+GAP_CPU_S: Final = 0.001
 SLICE_CPU_S: Final = 0.02  # short enough to be fair, long enough that handing out costs < 1 %
 WORKER_NICENESS: Final = 10  # the event loop goes first, so /health answers under any load
 MAX_CPU_S: Final = 60.0
@@ -60,7 +61,8 @@ REASONS: Final = {
     503: "Service Unavailable",
 }
 NUMBER: Final = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
-SECONDS: Final = struct.Struct("d")
+ORDER: Final = struct.Struct("dd")  # CPU seconds to burn; burn on until then on the clock
+COST: Final = struct.Struct("d")  # CPU seconds that were used
 
 
 # ---------------------------------------------------------------------------- settings
@@ -134,10 +136,22 @@ def run_worker(link: socket.socket) -> NoReturn:
         os.closerange(3, link.fileno())
         os.closerange(link.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         os.nice(WORKER_NICENESS)
-        while len(order := link.recv(SECONDS.size)) == SECONDS.size:
-            link.send(SECONDS.pack(burn(SECONDS.unpack(order)[0])))
+        burn_until = 0.0
+        while len(order := next_order(link, burn_until)) == ORDER.size:
+            cpu_s, burn_until = ORDER.unpack(order)
+            link.send(COST.pack(burn(cpu_s)))
     finally:
         os._exit(0)  # never back into the parent's event loop, whatever happened
+
+
+def next_order(link: socket.socket, burn_until: float) -> bytes:
+    """Wait for an order; while a /load is in flight the core stays busy meanwhile."""
+    while time.monotonic() < burn_until:
+        try:
+            return link.recv(ORDER.size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            burn(GAP_CPU_S)
+    return link.recv(ORDER.size)
 
 
 @dataclass(slots=True, eq=False)
@@ -175,6 +189,8 @@ class Pool:
     loop: asyncio.AbstractEventLoop
     queue: deque[Job] = field(default_factory=deque)
     workers: list[Worker] = field(default_factory=list)
+    burn_until: float = 0.0
+    """When the last /load ends."""
 
     async def work(self, cpu_s: float) -> None:
         """Return when this much CPU time was spent. Raises OSError if no process can start."""
@@ -185,6 +201,7 @@ class Pool:
     async def load(self, wall_s: float) -> None:
         """Keep all workers busy for this time. Raises OSError if no process can start."""
         job = Job(done=self.loop.create_future(), until=self.loop.time() + wall_s)
+        self.burn_until = max(self.burn_until, job.until)
         self.loop.call_at(job.until, settle, job)
         self._start(job, shares=self.size)
         await job.done
@@ -215,7 +232,8 @@ class Pool:
                 continue
             worker.job = job
             try:
-                worker.link.send(SECONDS.pack(min(SLICE_CPU_S, job.left_cpu_s)))
+                cpu_s = min(SLICE_CPU_S, job.left_cpu_s)
+                worker.link.send(ORDER.pack(cpu_s, self.burn_until))
             except OSError:
                 self._replace(worker)
             return True
@@ -224,15 +242,15 @@ class Pool:
     def _took(self, worker: Worker) -> None:
         """Read what a slice cost, put its job back in line, hand out the next one."""
         try:
-            answer = worker.link.recv(SECONDS.size)
+            answer = worker.link.recv(COST.size)
         except OSError:
             answer = b""
-        if len(answer) != SECONDS.size:
+        if len(answer) != COST.size:
             self._replace(worker)
             return
         job, worker.job = worker.job, None
         assert job is not None
-        job.left_cpu_s -= SECONDS.unpack(answer)[0]
+        job.left_cpu_s -= COST.unpack(answer)[0]
         if job.finished(self.loop.time()):
             settle(job)
         else:
