@@ -24,8 +24,6 @@ from exotide.stack.errors import StackError
 DEFAULT_SPEED: Final = 6.0
 FASTEST: Final = 12.0
 """A window of 5 s is the least that Prometheus can fill."""
-BOOT_S: Final = 12.0
-"""What a real server takes to boot, before any speed."""
 
 
 def demo(
@@ -58,7 +56,7 @@ def demo(
         pace = _pace(1.0 if real_time else speed)
         _writable(report, json)
         with _stoppable():
-            run = perform(plan_for(pace), screen, boot_delay_s=BOOT_S / pace)
+            run = perform(plan_for(pace), screen)
     except SettingsWrong as error:
         return _complain(str(error), code=2)
     except Stopped as stopped:

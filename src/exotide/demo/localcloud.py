@@ -12,6 +12,8 @@ from typing import Any, Final
 from exotide.demo.programs import Program
 
 STATES: Final = Path("/run/exotide")
+BOOT_S: Final = 12.0
+"""What a real server takes to boot; the cloud divides it by its speed."""
 READY_LIMIT_S: Final = 30.0
 STOP_GRACE_S: Final = 20.0
 
@@ -34,11 +36,22 @@ class Access:
         return f"http://127.0.0.1:{self.port}/v2"
 
 
-def start_cloud(*, speed: float, boot_delay_s: float, log: Path) -> tuple[Program, int]:
-    """Start a cloud on a free port; give the program and the port."""
+def start_cloud(*, speed: float, member_cores: float, log: Path) -> tuple[Program, int]:
+    """
+    Start a cloud on a free port; give the program and the port.
+
+    Args:
+        member_cores: What a server's vCPU may use of this machine; a member has one.
+    """
     port = free_port()
-    options = ["--port", str(port), "--speed", f"{speed:g}", "--boot-delay-s", f"{boot_delay_s:g}"]
-    command = [sys.executable, "-c", "from exotide.cli import main; main()", "cloud", *options]
+    options = {
+        "--port": port,
+        "--speed": speed,
+        "--boot-delay-s": BOOT_S,
+        "--vcpu-cores": member_cores,
+    }
+    words = [word for name, value in options.items() for word in (name, f"{value:g}")]
+    command = [sys.executable, "-c", "from exotide.cli import main; main()", "cloud", *words]
     return Program("exotide cloud", command, log=log, environment={}), port
 
 

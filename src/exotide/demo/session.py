@@ -32,7 +32,6 @@ from exotide.stack.settings import StackSettings
 from exotide.stack.waiting import Patience
 
 MAX_SIZE: Final = 4
-TICK_S: Final = 1.0
 PATIENCE: Final = Patience(longest_s=0.5, limit_s=90.0)
 
 
@@ -48,7 +47,7 @@ class Scene:
     logs: str
 
 
-def perform(plan: Plan, screen: Screen, *, boot_delay_s: float) -> Run:
+def perform(plan: Plan, screen: Screen) -> Run:
     """
     Run the whole demo; gives what was seen, also when it broke on the way.
 
@@ -59,7 +58,7 @@ def perform(plan: Plan, screen: Screen, *, boot_delay_s: float) -> Run:
     began_s = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="exotide-demo-"))
     try:
-        run = _perform(plan, screen, folder, boot_delay_s=boot_delay_s)
+        run = _perform(plan, screen, folder)
     except Stopped:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -70,10 +69,10 @@ def perform(plan: Plan, screen: Screen, *, boot_delay_s: float) -> Run:
     return replace(run, wall_s=round(time.monotonic() - began_s, 1))
 
 
-def _perform(plan: Plan, screen: Screen, folder: Path, *, boot_delay_s: float) -> Run:
+def _perform(plan: Plan, screen: Screen, folder: Path) -> Run:
     run: Run | None = None
     try:
-        with _everything(plan, screen, folder, boot_delay_s=boot_delay_s) as scene:
+        with _everything(plan, screen, folder) as scene:
             run = _drive(scene, plan, screen)
             if run.failure is None:
                 screen.say("removing the stack")
@@ -86,12 +85,10 @@ def _perform(plan: Plan, screen: Screen, folder: Path, *, boot_delay_s: float) -
 
 
 @contextmanager
-def _everything(
-    plan: Plan, screen: Screen, folder: Path, *, boot_delay_s: float
-) -> Iterator[Scene]:
+def _everything(plan: Plan, screen: Screen, folder: Path) -> Iterator[Scene]:
     """Start what the run needs, in order; on any way out it is ended in the reverse order."""
     with ExitStack() as cleanup:
-        cloud, access = _start_cloud(cleanup, plan, screen, folder, boot_delay_s=boot_delay_s)
+        cloud, access = _start_cloud(cleanup, plan, screen, folder)
         settings = settings_for(access, plan)
         stack = create(settings, patience=PATIENCE, progress=lambda step: screen.say(f"  {step}"))
         _await_stack(settings, stack, screen)
@@ -115,11 +112,11 @@ def _everything(
 
 
 def _start_cloud(
-    cleanup: ExitStack, plan: Plan, screen: Screen, folder: Path, *, boot_delay_s: float
+    cleanup: ExitStack, plan: Plan, screen: Screen, folder: Path
 ) -> tuple[Program, Access]:
     log = folder / "cloud.log"
     screen.say(f"starting the local cloud; its log: {log}")
-    cloud, port = start_cloud(speed=plan.speed, boot_delay_s=boot_delay_s, log=log)
+    cloud, port = start_cloud(speed=plan.speed, member_cores=plan.member_cores, log=log)
     cleanup.callback(lambda: cloud.stop(grace_s=STOP_GRACE_S))
     cloud.await_ready(lambda: find_access(port) is not None, limit_s=READY_LIMIT_S)
     access = find_access(port)
@@ -169,6 +166,7 @@ def _watch(client: httpx2.Client, settings: StackSettings, stack: Stack) -> Watc
 
 def _drive(scene: Scene, plan: Plan, screen: Screen) -> Run:
     """The load from its first request to the last, one round per second."""
+    _sleep_to_mid_second()
     started_at, started_s = time.time(), time.monotonic()
     recorder, stage = Recorder(scene.watches, started_at=started_at), Stage()
     failure: str | None = None
@@ -185,9 +183,14 @@ def _drive(scene: Scene, plan: Plan, screen: Screen) -> Run:
         except ProgramDied as error:
             failure = str(error)
             break
-        time.sleep(max(0.0, TICK_S - (time.monotonic() - started_s) % TICK_S))
+        _sleep_to_mid_second()
     screen.close()
     return _run(scene, plan, recorder, started_at=started_at, failure=failure)
+
+
+def _sleep_to_mid_second() -> None:
+    """The generator reports when a second ends; half a second later its report is there."""
+    time.sleep(1.0 - (time.time() - 0.5) % 1.0)
 
 
 def _view(scene: Scene, plan: Plan, recorder: Recorder, stage: Stage, now_s: float) -> View:
