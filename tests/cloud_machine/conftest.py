@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
 import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,8 +17,6 @@ import pytest
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers.processes import ProcessServers
-
-STUB = Path(__file__).with_name("stub_app.py")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -53,43 +51,73 @@ async def servers(run_dir: Path, cloud_id: str) -> AsyncIterator[ProcessServers]
     await opened.close(grace_s=0.5)
 
 
-def spec(
-    servers: ProcessServers,
-    *,
-    role: str | None = None,
-    user_data: bytes = b"",
-    boot_delay_s: float = 0.0,
-) -> ServerSpec:
-    """One small server with an address of its own."""
-    identifier = str(uuid.uuid4())
-    return ServerSpec(
-        id=identifier,
-        name=f"pool-{identifier[:4]}",
-        ip=servers.reserve_ip(),
-        vcpus=1,
-        memory_bytes=512 << 20,
-        labels={"role": role} if role else {},
-        user_data=user_data,
-        boot_delay_s=boot_delay_s,
-    )
+class Tools:
+    """What tests do again and again; a class, since test modules cannot import each other."""
+
+    stub = Path(__file__).with_name("stub_app.py")
+
+    def spec(
+        self,
+        servers: ProcessServers,
+        *,
+        role: str | None = None,
+        user_data: bytes = b"",
+        boot_delay_s: float = 0.0,
+    ) -> ServerSpec:
+        """One small server with an address of its own."""
+        identifier = str(uuid.uuid4())
+        return ServerSpec(
+            id=identifier,
+            name=f"pool-{identifier[:4]}",
+            ip=servers.reserve_ip(),
+            vcpus=1,
+            memory_bytes=512 << 20,
+            labels={"role": role} if role else {},
+            user_data=user_data,
+            boot_delay_s=boot_delay_s,
+        )
+
+    def fetch(self, url: str, timeout_s: float = 2.0) -> str:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            return str(answer.read().decode())
+
+    def answers(self, url: str) -> bool:
+        try:
+            self.fetch(url)
+        except OSError:
+            return False
+        return True
+
+    def names(self, folder: Path) -> list[str]:
+        return [entry.name for entry in folder.iterdir()]
+
+    def traces(self, cloud_id: str, run_dir: Path) -> list[str]:
+        """Everything on this host that carries the cloud's id."""
+        found = [
+            f"{folder}/{name}"
+            for folder in (Path("/run/netns"), Path("/sys/class/net"), run_dir)
+            for name in self.names(folder)
+            if cloud_id in name
+        ]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/exotide-{cloud_id}*")]
+        found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"exotide-{cloud_id}*")]
+        return found + [line for line in self.processes() if f"/{cloud_id}/" in line]
+
+    def processes(self) -> list[str]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        return found
+
+    async def eventually(self, condition: Callable[[], bool], within_s: float = 5.0) -> None:
+        """Look at 50 Hz, in a thread, since the condition may ask over the network."""
+        deadline_s = time.monotonic() + within_s
+        while not await asyncio.to_thread(condition):
+            assert time.monotonic() < deadline_s, f"not within {within_s} s"
+            await asyncio.sleep(0.02)
 
 
-def fetch(url: str, timeout_s: float = 2.0) -> str:
-    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-        return str(answer.read().decode())
-
-
-def answers(url: str) -> bool:
-    try:
-        fetch(url)
-    except (urllib.error.URLError, OSError):
-        return False
-    return True
-
-
-async def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    """Look at 50 Hz, in a thread, since the condition may ask over the network."""
-    deadline_s = time.monotonic() + within_s
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline_s, f"not within {within_s} s"
-        await asyncio.sleep(0.02)
+@pytest.fixture
+def tools() -> Tools:
+    return Tools()

@@ -11,6 +11,7 @@ unreachable for seconds, until the old neighbour entry expires.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import socket
@@ -160,7 +161,6 @@ class Network:
         await run("ip", "netns", "add", namespace)
         await _batch(
             f"link add {port} type veth peer name eth0 address {mac_of(ip)} netns {namespace}",
-            f"link set {port} master br0 up",
             namespace=fabric_namespace(self.cloud_id),
         )
         await _batch(
@@ -169,6 +169,9 @@ class Network:
             "link set eth0 up",
             namespace=namespace,
         )
+        # The port last: the bridge then forwards from the first frame on.
+        await _batch(f"link set {port} master br0 up", namespace=fabric_namespace(self.cloud_id))
+        await asyncio.to_thread(in_namespace, self.namespace(identifier), lambda: _announce(ip))
         return self.namespace(identifier)
 
     async def detach(self, identifier: str) -> None:
@@ -228,6 +231,20 @@ def in_namespace(namespace: Path, make: Callable[[], T]) -> T:
 
 def _listener(ip: str, port: int) -> socket.socket:
     return socket.create_server((ip, port), backlog=1024)
+
+
+def _announce(ip: str) -> None:
+    """
+    Broadcast who has the address now (a gratuitous ARP request).
+
+    Others may be asking for it already, and they repeat their question only once a second.
+    """
+    mac, address = bytes.fromhex(mac_of(ip).replace(":", "")), socket.inet_aton(ip)
+    ethernet = b"\xff" * 6 + mac + b"\x08\x06"
+    request = bytes.fromhex("0001080006040001") + mac + address + bytes(6) + address
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        raw.bind(("eth0", 0))
+        raw.send(ethernet + request)
 
 
 def _claim(number: int) -> socket.socket | None:

@@ -1,0 +1,250 @@
+"""HAProxy as a load balancer: who joins gets traffic when it answers, who leaves is drained."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exotide.cloud.balancer import HaproxyBalancers
+from exotide.cloud.ports import HealthCheck, ServerSpec, ServiceSpec
+from exotide.cloud.servers.errors import UnknownBalancer, UnsupportedService
+from exotide.cloud.servers.processes import ProcessServers
+
+if TYPE_CHECKING:
+    from tests.cloud_machine.conftest import Tools
+
+pytestmark = [pytest.mark.root, pytest.mark.anyio]
+
+CHECK = HealthCheck(mode="http", port=8080, interval_s=1.0, timeout_s=1.0, retries=2, uri="/health")
+WEB = ServiceSpec(
+    id="5e51ce00-0000-0000-0000-000000000000",
+    name="web",
+    port=80,
+    target_port=8080,
+    strategy="round-robin",
+    protocol="tcp",
+    healthcheck=CHECK,
+)
+
+
+@dataclass
+class Stand:
+    """A cloud with one balancer, and as many stub servers as a test wants."""
+
+    servers: ProcessServers
+    balancers: HaproxyBalancers
+    tools: Tools
+    nlb_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    ip: str = ""
+
+    async def server(self, **more: float) -> ServerSpec:
+        spec = self.tools.spec(self.servers)
+        await self.servers.start(replace(spec, **more))  # type: ignore[arg-type]  # only floats
+        return spec
+
+    async def members(self, specs: Sequence[ServerSpec]) -> None:
+        await self.balancers.set_members(self.nlb_id, WEB.id, [spec.ip for spec in specs])
+
+    def healthy(self) -> bool:
+        health = self.balancers.health(self.nlb_id, WEB.id)
+        return bool(health) and all(health.values())
+
+    async def serving(self, specs: Sequence[ServerSpec]) -> None:
+        await self.members(specs)
+        await self.tools.eventually(self.healthy)
+
+    def get(self, path: str = "/") -> str:
+        return self.tools.fetch(f"http://{self.ip}{path}", 10.0)
+
+
+@pytest.fixture
+async def stand(run_dir: Path, cloud_id: str, tools: Tools) -> AsyncIterator[Stand]:
+    command = f"exec {sys.executable} -I -S {tools.stub} 8080"
+    servers = ProcessServers(
+        cloud_id=cloud_id, run_dir=run_dir, cores_per_vcpu=0.2, command=command
+    )
+    await servers.open()
+    balancers = HaproxyBalancers(servers.network, run_dir, cloud_id, drain_within_s=5.0)
+    made = Stand(servers, balancers, tools, ip=servers.reserve_ip())
+    await balancers.create(made.nlb_id, made.ip)
+    await balancers.create(made.nlb_id, made.ip)  # idempotent
+    await balancers.put_service(made.nlb_id, WEB)
+    yield made
+    await balancers.close()
+    await servers.close(grace_s=0.5)
+
+
+class Clients:
+    """Closed loops of requests, each on a new connection."""
+
+    def __init__(self, ip: str, count: int = 4) -> None:
+        self.ip = ip
+        self.served: Counter[str] = Counter()
+        self.lost: list[str] = []
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._loop) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _loop(self) -> None:
+        while not self._end.is_set():
+            try:
+                connection = http.client.HTTPConnection(self.ip, 80, timeout=10)
+                connection.request("GET", "/", headers={"Connection": "close"})
+                answer = connection.getresponse()
+                self.served[answer.read().decode()] += 1
+                connection.close()
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(repr(error))
+
+    def end(self) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+
+async def test_no_request_is_lost_while_members_join_and_leave(stand: Stand) -> None:
+    specs = [await stand.server()]
+    await stand.serving(specs)
+    clients = Clients(stand.ip)
+    try:
+        for _ in range(3):
+            specs.append(await stand.server())
+            await stand.serving(specs)
+            await asyncio.sleep(0.4)
+        for _ in range(2):
+            gone = specs.pop(0)
+            await stand.members(specs)
+            assert await stand.balancers.wait_drained(stand.nlb_id, WEB.id, gone.ip, within_s=5.0)
+            await stand.servers.stop(gone.id)
+            await asyncio.sleep(0.2)
+    finally:
+        clients.end()
+    assert clients.lost == []
+    assert set(clients.served) >= {spec.name for spec in specs}
+    assert clients.served.total() > 1000
+
+
+async def test_a_newcomer_serves_within_half_a_second_of_its_first_answer(stand: Stand) -> None:
+    spec = stand.tools.spec(stand.servers)
+    await stand.members([spec])  # long before it answers
+    await asyncio.sleep(0.5)
+    assert stand.balancers.health(stand.nlb_id, WEB.id) == {spec.ip: False}
+    await stand.servers.start(spec)
+    await stand.tools.eventually(lambda: stand.tools.answers(f"http://{spec.ip}:8080/"))
+    answered_s = time.monotonic()
+    await stand.tools.eventually(lambda: stand.tools.answers(f"http://{stand.ip}/"))
+    assert time.monotonic() - answered_s < 0.5
+
+
+async def test_a_dead_newcomer_gets_no_request(stand: Stand) -> None:
+    spec = await stand.server()
+    await stand.serving([spec])
+    clients = Clients(stand.ip, count=2)
+    dead = stand.tools.spec(stand.servers)
+    await stand.members([spec, dead])
+    await asyncio.sleep(0.7)
+    clients.end()
+    assert stand.balancers.health(stand.nlb_id, WEB.id) == {spec.ip: True, dead.ip: False}
+    assert clients.lost == []
+
+
+async def test_a_member_that_dies_is_found_out_and_comes_back(stand: Stand) -> None:
+    one, two = await stand.server(), await stand.server()
+    await stand.serving([one, two])
+    await stand.servers.stop(one.id, grace_s=0.0)
+    await stand.tools.eventually(
+        lambda: stand.balancers.health(stand.nlb_id, WEB.id) == {one.ip: False, two.ip: True},
+        within_s=10.0,
+    )
+    assert {stand.get() for _ in range(4)} == {two.name}
+    await stand.servers.start(one)
+    await stand.tools.eventually(stand.healthy)
+
+
+async def test_requests_in_flight_finish_on_a_member_that_left(stand: Stand) -> None:
+    one, two = await stand.server(), await stand.server()
+    await stand.serving([one])
+    slow = asyncio.create_task(asyncio.to_thread(stand.get, "/slow"))
+    await asyncio.sleep(0.3)
+    began_s = time.monotonic()
+    await stand.serving([two])
+    assert stand.get() == two.name
+    assert time.monotonic() - began_s < 0.9
+    assert await slow == one.name
+
+
+async def test_an_address_may_leave_and_come_back_at_once(stand: Stand) -> None:
+    spec = await stand.server()
+    await stand.serving([spec])
+    await stand.members([])
+    assert stand.balancers.health(stand.nlb_id, WEB.id) == {}
+    await stand.serving([spec])
+    assert stand.get() == spec.name
+
+
+async def test_round_robin_takes_turns_and_source_hash_stays(stand: Stand) -> None:
+    specs = [await stand.server(), await stand.server()]
+    await stand.serving(specs)
+    assert len({stand.get() for _ in range(6)}) == 2
+    await stand.balancers.put_service(stand.nlb_id, replace(WEB, strategy="source-hash"))
+    assert stand.healthy()
+    assert len({stand.get() for _ in range(6)}) == 1
+
+
+async def test_a_changed_service_loses_no_request(stand: Stand) -> None:
+    await stand.serving([await stand.server()])
+    clients = Clients(stand.ip, count=2)
+    for retries in (3, 4, 5):
+        check = replace(CHECK, retries=retries)
+        await stand.balancers.put_service(stand.nlb_id, replace(WEB, healthcheck=check))
+        await asyncio.sleep(0.2)
+    clients.end()
+    assert clients.lost == []
+
+
+async def test_a_dead_haproxy_is_restarted_with_its_members(stand: Stand) -> None:
+    specs = [await stand.server(), await stand.server()]
+    await stand.serving(specs)
+    pid = stand.balancers.haproxy_pid(stand.nlb_id, WEB.id)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await stand.tools.eventually(
+        lambda: (
+            stand.balancers.haproxy_pid(stand.nlb_id, WEB.id) != pid
+            and stand.tools.answers(f"http://{stand.ip}/")
+        )
+    )
+    assert {stand.get() for _ in range(4)} == {spec.name for spec in specs}
+
+
+async def test_a_service_with_a_tcp_check_needs_no_http(stand: Stand) -> None:
+    tcp = replace(CHECK, mode="tcp", uri=None)
+    await stand.balancers.put_service(stand.nlb_id, replace(WEB, healthcheck=tcp))
+    await stand.serving([await stand.server()])
+
+
+async def test_what_does_not_exist_or_cannot_be_done_is_refused(stand: Stand) -> None:
+    with pytest.raises(UnsupportedService, match="got: udp"):
+        await stand.balancers.put_service(stand.nlb_id, replace(WEB, id="2", protocol="udp"))
+    with pytest.raises(UnknownBalancer, match="no service 2"):
+        await stand.balancers.set_members(stand.nlb_id, "2", [])
+    with pytest.raises(UnknownBalancer, match="load balancer 3"):
+        stand.balancers.health("3", WEB.id)
+    await stand.balancers.delete_service(stand.nlb_id, "2")
+    await stand.balancers.delete("3")
+    await stand.balancers.delete_service(stand.nlb_id, WEB.id)
+    assert not stand.tools.answers(f"http://{stand.ip}/")

@@ -1,0 +1,92 @@
+"""What HAProxy is told, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exotide.cloud import balancer_config
+from exotide.cloud.balancer_config import Line
+from exotide.cloud.balancer_runtime import Row, parse_rows
+from exotide.cloud.ports import HealthCheck, ServiceSpec
+from exotide.cloud.servers.errors import UnsupportedService
+
+CHECK = HealthCheck(
+    mode="http", port=8081, interval_s=10.0, timeout_s=2.0, retries=2, uri="/health"
+)
+WEB = ServiceSpec(
+    id="1",
+    name="web",
+    port=80,
+    target_port=8080,
+    strategy="source-hash",
+    protocol="tcp",
+    healthcheck=CHECK,
+)
+
+
+def test_the_configuration_says_what_the_service_is() -> None:
+    text = balancer_config.render(
+        WEB,
+        ip="198.18.0.2",
+        socket=Path("api.sock"),
+        members=[Line(name="m1", ip="198.18.0.3")],
+        speed=1.0,
+    )
+    assert "    bind 198.18.0.2:80\n" in text
+    assert "    timeout check 2000ms\n" in text
+    assert text.endswith(
+        "backend members\n"
+        "    balance source\n"
+        "    hash-type consistent\n"
+        "    option httpchk GET /health\n"
+        "    http-check expect status 200\n"
+        "    server m1 198.18.0.3:8080 check port 8081 inter 10000ms downinter 100ms "
+        "fall 2 rise 1\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "speed", "expected"),
+    [(10.0, 1.0, "inter 10000ms"), (10.0, 6.0, "inter 1667ms"), (0.1, 6.0, "inter 100ms")],
+)
+def test_the_interval_runs_on_the_clock_of_the_demo(
+    interval_s: float, speed: float, expected: str
+) -> None:
+    service = replace(WEB, healthcheck=replace(CHECK, interval_s=interval_s))
+    assert expected in balancer_config.check_words(service, speed)
+
+
+def test_an_https_check_does_not_verify_and_a_tcp_check_only_connects() -> None:
+    https = replace(WEB, healthcheck=replace(CHECK, mode="https"))
+    assert balancer_config.check_words(https, 1.0).endswith("check-ssl verify none")
+    tcp = replace(WEB, healthcheck=replace(CHECK, mode="tcp"))
+    text = balancer_config.render(tcp, ip="a", socket=Path("s"), members=[], speed=1.0)
+    assert "httpchk" not in text
+
+
+@pytest.mark.parametrize(
+    ("service", "message"),
+    [
+        (replace(WEB, protocol="udp"), "protocol tcp only, got: udp"),
+        (replace(WEB, strategy="random"), "got: random"),
+        (replace(WEB, healthcheck=replace(CHECK, mode="icmp")), "got: icmp"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(service: ServiceSpec, message: str) -> None:
+    with pytest.raises(UnsupportedService, match=message):
+        balancer_config.check_service(service)
+
+
+def test_rows_tell_traffic_from_checks() -> None:
+    table = (
+        "# pxname,svname,scur,status,check_status,\n"
+        "members,m1,3,UP 1/2,* L7OK,\n"
+        "members,m2,0,DRAIN,INI,\n\n"
+    )
+    rows = parse_rows(table)
+    assert rows["m1"] == Row(status="UP 1/2", check="L7OK", sessions=3)
+    assert (rows["m1"].up, rows["m1"].good) == (True, True)
+    assert (rows["m2"].up, rows["m2"].good) == (False, False)

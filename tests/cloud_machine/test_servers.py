@@ -1,0 +1,303 @@
+"""Servers as processes, with real namespaces, limits and exporters."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exotide.cloud.ports import OutOfAddresses, ServerFailed, ServerSpec
+from exotide.cloud.servers.cgroups import CgroupsV1
+from exotide.cloud.servers.errors import CloudIdTaken, UnknownServer
+from exotide.cloud.servers.network import mac_of
+from exotide.cloud.servers.processes import ProcessServers
+
+if TYPE_CHECKING:
+    from tests.cloud_machine.conftest import Tools
+
+pytestmark = [pytest.mark.root, pytest.mark.anyio]
+
+IDLE = re.compile(r'^node_cpu_seconds_total\{cpu="0",mode="idle"\} (\S+)$', re.MULTILINE)
+BURN = """
+import sys, time
+duty, period = float(sys.argv[1]), 0.1
+while True:
+    end, used = time.monotonic() + period, time.process_time()
+    while time.process_time() - used < duty * period:
+        pass
+    time.sleep(max(0.0, end - time.monotonic()))
+"""
+
+
+@dataclass(frozen=True)
+class Scrape:
+    at_s: float
+    idle_s: float
+    used_s: float
+    """What the kernel says about the server's group."""
+
+
+def scrape(servers: ProcessServers, spec: ServerSpec, tools: Tools) -> Scrape:
+    text = tools.fetch(f"http://{spec.ip}:9100/metrics")
+    found = IDLE.search(text)
+    assert found
+    used_s = servers._ready_groups.usage_s(servers._group(spec))
+    return Scrape(at_s=time.monotonic(), idle_s=float(found.group(1)), used_s=used_s)
+
+
+async def busy_and_truth(
+    servers: ProcessServers, spec: ServerSpec, tools: Tools, *, cores: float, window_s: float
+) -> tuple[float, float]:
+    before = await asyncio.to_thread(scrape, servers, spec, tools)
+    await asyncio.sleep(window_s)
+    after = await asyncio.to_thread(scrape, servers, spec, tools)
+    passed_s = after.at_s - before.at_s
+    truth = (after.used_s - before.used_s) / cores / passed_s
+    return 1 - (after.idle_s - before.idle_s) / passed_s, truth
+
+
+def pid_1_of(servers: ProcessServers, spec: ServerSpec) -> int:
+    """Host's process id of a server's PID 1."""
+    process = servers._servers[spec.id].machine._process
+    assert process is not None
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+
+
+def quota_of(servers: ProcessServers, spec: ServerSpec) -> str:
+    groups = servers._ready_groups
+    root, name = (
+        (groups.cpu, "cpu.cfs_quota_us")
+        if isinstance(groups, CgroupsV1)
+        else (Path("/sys/fs/cgroup"), "cpu.max")
+    )
+    return (root / servers._group(spec) / name).read_text().split()[0]
+
+
+@pytest.fixture
+async def burning(
+    run_dir: Path, cloud_id: str, tmp_path: Path
+) -> AsyncIterator[Callable[[float], ProcessServers]]:
+    """Clouds whose servers burn a part of a core."""
+    script = tmp_path / "burn.py"
+    script.write_text(BURN)
+    made: list[ProcessServers] = []
+
+    def make(duty: float) -> ProcessServers:
+        command = f"exec {sys.executable} -I -S {script} {duty}"
+        made.append(
+            ProcessServers(
+                cloud_id=f"{len(made)}{cloud_id[1:]}",
+                run_dir=run_dir,
+                cores_per_vcpu=0.2,
+                command=command,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for servers in made:
+        await servers.close(grace_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("duty", "expected"), [pytest.param(0.1, 0.5, id="half"), pytest.param(1.0, 1.0, id="full")]
+)
+async def test_the_exporter_reports_the_load_of_its_server(
+    burning: Callable[[float], ProcessServers], tools: Tools, duty: float, expected: float
+) -> None:
+    servers = burning(duty)
+    await servers.open()
+    spec = tools.spec(servers)
+    await servers.start(spec)
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:9100/"))
+    await tools.eventually(lambda: not servers._servers[spec.id].booting)
+    await asyncio.sleep(0.5)  # the burst while its limit was lifted
+    busy, truth = await busy_and_truth(servers, spec, tools, cores=0.2, window_s=5.0)
+    assert busy == pytest.approx(min(1.0, truth), abs=0.03)
+    assert busy == pytest.approx(expected, abs=0.08)
+
+
+async def test_a_member_serves_the_application_and_its_metrics(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    spec = tools.spec(servers, role="member")
+    await servers.start(spec)
+    await servers.start(spec)  # idempotent
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:8080/health"))
+    assert tools.fetch(f"http://{spec.ip}:8080/health") == "OK"
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:9100/"))
+    metrics = tools.fetch(f"http://{spec.ip}:9100/metrics")
+    assert f'nodename="{spec.name}"' in metrics
+    assert "node_memory_MemTotal_bytes 5.36870912e+08" in metrics
+    assert 'node_scrape_collector_success{collector="cpu"} 1' in metrics
+
+
+async def test_the_limit_is_lifted_during_the_boot_only(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    spec = tools.spec(servers, role="member")
+    await servers.start(spec)
+    assert quota_of(servers, spec) in {"-1", "max"}
+    await tools.eventually(lambda: quota_of(servers, spec) == "20000")
+
+
+async def test_a_stale_procfs_stops_the_exporter_until_it_is_fresh_again(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    spec = tools.spec(servers)
+    await servers.start(spec)
+    url = f"http://{spec.ip}:9100/"
+    await tools.eventually(lambda: tools.answers(url))
+    servers._meters.stop()
+    await tools.eventually(lambda: not tools.answers(url), within_s=4.0)
+    servers._meters.start()
+    await tools.eventually(lambda: tools.answers(url), within_s=4.0)
+
+
+async def test_the_death_of_pid_1_is_reported_and_the_server_can_be_started_again(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    deaths: list[tuple[str, str]] = []
+    servers.on_death(lambda server_id, reason: deaths.append((server_id, reason)))
+    spec = tools.spec(servers, role="member")
+    await servers.start(spec)
+    os.kill(pid_1_of(servers, spec), signal.SIGKILL)
+    await tools.eventually(lambda: bool(deaths))
+    assert deaths[0][0] == spec.id
+    assert "PID 1 ended" in deaths[0][1]
+    assert not tools.answers(f"http://{spec.ip}:8080/health")
+    await servers.start(spec)
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:8080/health"))
+
+
+async def test_a_stop_lets_requests_in_flight_finish_and_is_no_death(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    deaths: list[str] = []
+    servers.on_death(lambda server_id, _: deaths.append(server_id))
+    spec = tools.spec(servers, role="member")
+    await servers.start(spec)
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:8080/health"))
+    work = asyncio.create_task(
+        asyncio.to_thread(tools.fetch, f"http://{spec.ip}:8080/work?cpu_s=0.3", 20.0)
+    )
+    await asyncio.sleep(0.3)
+    assert not work.done()
+    await servers.stop(spec.id)
+    await work
+    await servers.stop(spec.id)  # idempotent
+    assert deaths == []
+
+
+async def test_a_reboot_keeps_address_and_files(servers: ProcessServers, tools: Tools) -> None:
+    data = b"#cloud-config\nwrite_files:\n- {path: /srv/slowapp/slowapp.env, content: 'A=b'}\n"
+    spec = tools.spec(servers, role="member", user_data=data)
+    await servers.start(spec)
+    srv = servers._servers[spec.id].machine.folder.srv
+    (srv / "kept").write_text("yes")
+    await servers.reboot(spec.id)
+    assert (srv / "kept").read_text() == "yes"
+    assert (srv / "slowapp/slowapp.env").read_text() == "A=b"
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:8080/health"))
+    with pytest.raises(UnknownServer):
+        await servers.reboot("00000000-0000-0000-0000-000000000000")
+
+
+async def test_four_servers_boot_at_once_and_see_their_own_srv(
+    run_dir: Path, cloud_id: str, tools: Tools
+) -> None:
+    look = "cat /srv/who > /srv/seen; hostname >> /srv/seen"
+    command = f"{look}; exec {sys.executable} -I -S {tools.stub} 8080"
+    servers = ProcessServers(cloud_id=cloud_id, run_dir=run_dir, command=command)
+    await servers.open()
+    try:
+        data = "#cloud-config\nwrite_files:\n- {{path: /srv/who, content: {}}}\n"
+        specs = [tools.spec(servers, user_data=data.format(number).encode()) for number in range(4)]
+        await asyncio.gather(*(servers.start(spec) for spec in specs))
+        for number, spec in enumerate(specs):
+            url = f"http://{spec.ip}:8080/"
+            await tools.eventually(functools.partial(tools.answers, url))
+            assert tools.fetch(url) == spec.name
+            seen = servers._servers[spec.id].machine.folder.srv / "seen"
+            assert seen.read_text() == f"{number}{spec.name}\n"
+    finally:
+        await servers.close(grace_s=0.5)
+    assert tools.traces(cloud_id, run_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            {"user_data": b"#cloud-config\nwrite_files: [{path: /etc/x}]"}, "below /srv", id="path"
+        ),
+        pytest.param({"labels": {"role": "database"}}, "got: database", id="role"),
+    ],
+)
+async def test_a_server_that_cannot_start_leaves_nothing(
+    servers: ProcessServers,
+    run_dir: Path,
+    tools: Tools,
+    change: dict[str, object],
+    message: str,
+) -> None:
+    before = tools.traces(servers.cloud_id, run_dir)
+    spec = replace(tools.spec(servers), **change)  # type: ignore[arg-type]  # a table of changes
+    with pytest.raises(ServerFailed, match=message):
+        await servers.start(spec)
+    assert tools.traces(servers.cloud_id, run_dir) == before
+    assert tools.names(run_dir / servers.cloud_id) == ["lock"]
+
+
+async def test_a_stop_ends_a_boot_that_is_under_way(servers: ProcessServers, tools: Tools) -> None:
+    spec = tools.spec(servers, boot_delay_s=60.0)
+    boot = asyncio.create_task(servers.start(spec))
+    await asyncio.sleep(0.05)
+    await servers.stop(spec.id)
+    with pytest.raises(ServerFailed, match="stopped while it booted"):
+        await boot
+
+
+async def test_servers_reach_a_socket_in_the_fabric_and_the_host_reaches_it_too(
+    servers: ProcessServers,
+) -> None:
+    with servers.fabric_socket(0) as listener:
+        ip, port = listener.getsockname()
+        assert ip == servers.fabric_ip == f"198.18.{servers.network_number}.1"
+        _, writer = await asyncio.open_connection(ip, port)
+        assert writer.get_extra_info("sockname")[0] == servers.host_ip
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_addresses_run_out_and_come_back_last(servers: ProcessServers) -> None:
+    given = [servers.reserve_ip() for _ in range(252)]
+    assert len(set(given)) == 252
+    with pytest.raises(OutOfAddresses, match="all 252"):
+        servers.reserve_ip()
+    servers.release_ip(given[7])
+    servers.release_ip(given[7])
+    assert servers.reserve_ip() == given[7]
+    with pytest.raises(OutOfAddresses):
+        servers.reserve_ip()
+
+
+async def test_a_living_cloud_keeps_its_id(servers: ProcessServers, run_dir: Path) -> None:
+    second = ProcessServers(cloud_id=servers.cloud_id, run_dir=run_dir)
+    with pytest.raises(CloudIdTaken, match=servers.cloud_id):
+        await second.open()
+    assert (run_dir / servers.cloud_id / "lock").exists()
+
+
+def test_a_mac_address_follows_from_the_address() -> None:
+    assert mac_of("198.18.0.254") == "02:77:c6:12:00:fe"
