@@ -97,7 +97,7 @@ class PlainScreen:
         for mark in changes[self._told :]:
             self.say(f"{clock(max(0.0, mark.t_s))}  {change(mark)}")
         self._told = len(changes)
-        if round(view.now_s - self._said_s) >= PLAIN_PERIOD_S:
+        if view.now_s - self._said_s > PLAIN_PERIOD_S - 0.5:
             self._said_s = view.now_s
             self.say(line(view))
             for trouble in view.troubles:
