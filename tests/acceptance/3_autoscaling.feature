@@ -10,7 +10,8 @@ Feature: Autoscaling
     When GET /down is sent once
     Then the answer is 200
     And the pool has 1 member within 900 s
-    When GET /down is sent once
+    When 6 s have passed, so that it is no repeat
+    And GET /down is sent once
     Then the answer is 200
     And the autoscaler ignores it and the pool keeps 1 member
     When it gets TERM

@@ -144,6 +144,12 @@ def send(world: World, path: str) -> None:
     world.answer = httpx2.get(f"http://127.0.0.1:{world.agent.port}{path}")
 
 
+@when(parsers.parse("{pause_s:d} s have passed, so that it is no repeat"))
+def pause(pause_s: int) -> None:
+    # A second webhook so soon after the change is merged with the first: a rule about real time.
+    time.sleep(pause_s)
+
+
 @when("it gets TERM")
 def send_term(world: World) -> None:
     assert world.agent
