@@ -86,9 +86,10 @@ def headline(run: Run) -> str:
     sizes = " → ".join(map(str, journey(run)))
     if run.passed:
         return f"Passed: the pool went {sizes}"
+    if run.failure is not None:
+        return "Failed: the run ended early"
     missing = [check.name for check in run.verdict.checks if not check.met]
-    why = f"not seen: {', '.join(missing)}" if missing else "the run ended early"
-    return f"Failed: {why}"
+    return f"Failed: not seen: {', '.join(missing)}"
 
 
 def journey(run: Run) -> list[int]:
