@@ -45,6 +45,8 @@ class FakeServers:
         """Ids and grace, in order."""
         self.rebooted: list[str] = []
         self.is_open = False
+        self.holds_boots = False
+        """While true, servers boot and boot; may be set from any thread."""
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -81,6 +83,8 @@ class FakeServers:
             await asyncio.sleep(0)
             if spec.boot_delay_s > 0:
                 await _until(stopped, spec.boot_delay_s)
+            while self.holds_boots and not stopped.is_set():  # noqa: ASYNC110 - threads set it
+                await asyncio.sleep(0.002)
         finally:
             del self._booting[spec.id]
         if stopped.is_set():
