@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -64,6 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Unbreakable(structlog.PrintLogger):
+    """A log that nobody takes (disk full, reader gone) may cost lines and never a webhook."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
+
+
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
@@ -84,6 +95,6 @@ def _configure_logging(level: str) -> None:
             structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Unbreakable(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -38,7 +38,7 @@ def rest_after(done: Pass | None, *, now: float, policy: Policy, memory: Memory)
         return Rest(longest_s=policy.interval_s, shortest_s=policy.interval_s)
     free_s = 0.0
     if memory.attempted_at is not None:
-        free_s = max(0.0, memory.attempted_at + policy.interval_s - now)
+        free_s = min(policy.interval_s, max(0.0, memory.attempted_at + policy.interval_s - now))
     breath_s = min(0.25, policy.interval_s / 10)
     longest_s = policy.interval_s
     if done.waiting:

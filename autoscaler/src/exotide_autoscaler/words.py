@@ -40,7 +40,7 @@ def describe(decision: Decision, *, repeats: int = 0, detail: str = "") -> str:
         limit="largest" if decision.intent is Intent.UP else "smallest",
         and_waits="" if decision.intent is Intent.NONE else f", {call} waits",
     )
-    return f"{text[:-1]}: {detail}" if detail else text
+    return f"{text[:-1]}: {detail.rstrip('.')}." if detail else text
 
 
 def _count(number: int | None, noun: str) -> str:
