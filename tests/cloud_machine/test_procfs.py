@@ -89,17 +89,6 @@ def test_the_busy_ratio_is_exact_whatever_the_limit_was(
     assert follow(plain)[-1].busy_s == pytest.approx(busy_s, abs=1e-6)
 
 
-@given(STEPS, STEPS)
-def test_a_writer_that_starts_anew_goes_on_from_what_was_published(
-    before: list[Step], after: list[Step]
-) -> None:
-    text = procfs.render_stat(follow(before)[-1], vcpus=1, boot_time_s=0, processes=1)
-    busy_s, idle_s = procfs.parse_stat(text)
-    resumed = procfs.resume(follow(after)[-1], text)
-    assert resumed.busy_s >= busy_s
-    assert resumed.idle_s >= idle_s
-
-
 def test_a_burst_of_the_limiter_is_shown_later_and_not_lost() -> None:
     start = procfs.begin(usage_s=0.0, now_s=0.0)
     burst = procfs.advance(start, usage_s=0.075, now_s=0.2, cores=0.25)

@@ -18,7 +18,7 @@ import pytest
 
 from exotide.cloud.ports import OutOfAddresses, ServerFailed, ServerSpec
 from exotide.cloud.servers.cgroups import CgroupsV1
-from exotide.cloud.servers.errors import CloudIdTaken, UnknownServer
+from exotide.cloud.servers.errors import CloudIdTaken, HostUnsuitable, UnknownServer
 from exotide.cloud.servers.network import mac_of
 from exotide.cloud.servers.processes import ProcessServers
 
@@ -199,6 +199,30 @@ async def test_a_stop_lets_requests_in_flight_finish_and_is_no_death(
     assert deaths == []
 
 
+async def test_a_monitoring_server_runs_what_user_data_configured_with_a_larger_share(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    data = b"""#cloud-config
+write_files:
+- path: /srv/prometheus/prometheus.yml
+  content: |
+    scrape_configs:
+    - job_name: node
+      scrape_interval: 1s
+      static_configs: [{targets: ["127.0.0.1:9100"]}]
+- path: /srv/prometheus/prometheus.args
+  content: "--log.level=warn"
+- path: /srv/alertmanager/alertmanager.yml
+  content: "{route: {receiver: none}, receivers: [{name: none}]}"
+"""
+    spec = tools.spec(servers, role="monitoring", user_data=data)
+    await servers.start(spec)
+    await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:9090/-/ready"))
+    await tools.eventually(lambda: 9093 in servers._servers[spec.id].machine.listening())
+    assert not tools.answers(f"http://{spec.ip}:9093/")  # for the server itself only
+    await tools.eventually(lambda: quota_of(servers, spec) == "75000")
+
+
 async def test_a_reboot_keeps_address_and_files(servers: ProcessServers, tools: Tools) -> None:
     data = b"#cloud-config\nwrite_files:\n- {path: /srv/slowapp/slowapp.env, content: 'A=b'}\n"
     spec = tools.spec(servers, role="member", user_data=data)
@@ -290,6 +314,11 @@ async def test_addresses_run_out_and_come_back_last(servers: ProcessServers) -> 
     assert servers.reserve_ip() == given[7]
     with pytest.raises(OutOfAddresses):
         servers.reserve_ip()
+
+
+async def test_a_share_of_nothing_is_refused(run_dir: Path) -> None:
+    with pytest.raises(HostUnsuitable, match="above 0, got: 0"):
+        ProcessServers(cloud_id="0a0a0a", run_dir=run_dir, cores_per_vcpu=0)
 
 
 async def test_a_living_cloud_keeps_its_id(servers: ProcessServers, run_dir: Path) -> None:

@@ -73,9 +73,11 @@ async def sweep(run_dir: Path, groups: Cgroups) -> list[str]:
                 continue
             try:
                 await remove(folder.name, groups)
-                Lease(folder, os.dup(descriptor)).end()
+                shutil.rmtree(folder, ignore_errors=True)
                 swept.append(folder.name)
                 log.warning("leftovers_removed", cloud=folder.name)
+            except (CommandFailed, OSError) as error:  # the next start tries again
+                log.warning("leftovers_remain", cloud=folder.name, reason=str(error))
             finally:
                 os.close(descriptor)
     return swept

@@ -66,6 +66,9 @@ class ProcessServers:
         cores_per_vcpu: Host cores that one vCPU may use. None: as this host has room.
         command: Shell command that servers without a role run.
         slowapp: The application of members. None: the checkout's slowapp/slowapp.py.
+
+    Raises:
+        HostUnsuitable: when cores_per_vcpu is not above 0.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class ProcessServers:
         command: str | None = None,
         slowapp: Path | None = None,
     ) -> None:
+        if cores_per_vcpu is not None and not cores_per_vcpu > 0:
+            raise HostUnsuitable(f"cores_per_vcpu must be above 0, got: {cores_per_vcpu}")
         self.cloud_id, self.run_dir = cloud_id, run_dir
         self.network = Network(cloud_id)
         self._host_cores = os.cpu_count() or 1

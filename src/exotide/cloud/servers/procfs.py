@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -68,18 +68,6 @@ def advance(before: Counters, *, usage_s: float, now_s: float, cores: float) -> 
         at_s=max(now_s, before.at_s),
         load=_averaged(before.load, busy=busy, passed=passed),
     )
-
-
-def resume(before: Counters, published: str) -> Counters:
-    """Go on from what an earlier writer published, so that no counter goes back."""
-    busy_s, idle_s = parse_stat(published)
-    return replace(before, busy_s=max(before.busy_s, busy_s), idle_s=max(before.idle_s, idle_s))
-
-
-def parse_stat(stat: str) -> tuple[float, float]:
-    """Give busy and idle seconds of the first vCPU in a published stat file."""
-    words = next(line for line in stat.splitlines() if line.startswith("cpu0 ")).split()
-    return int(words[1]) / TICKS_PER_S, int(words[4]) / TICKS_PER_S
 
 
 def render_stat(counters: Counters, *, vcpus: int, boot_time_s: float, processes: int) -> str:
