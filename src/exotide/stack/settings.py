@@ -104,9 +104,10 @@ def _text_problems(settings: StackSettings) -> list[str]:
         (_TYPE.fullmatch(settings.monitoring_type), "monitoring_type", "must be FAMILY.SIZE"),
         (_cidr(settings.operator_cidr), "operator_cidr", "must be a network such as 192.0.2.0/24"),
         (
-            not settings.webhook_token or _one_line(settings.webhook_token),
+            not settings.webhook_token
+            or (_one_line(settings.webhook_token) and settings.webhook_token.isascii()),
             "webhook_token",
-            "must be one line",
+            "must be printable ASCII, as it goes into a header",
         ),
     ]
     return [_line(settings, name, problem) for fine, name, problem in checks if not fine]
