@@ -243,6 +243,47 @@ def test_after_a_kill_between_write_ahead_and_answer_the_pool_itself_tells(
     assert len(world.pools.changes) == (0 if happened else 1)
 
 
+def test_a_call_that_was_under_way_at_the_kill_may_have_been_made_at_that_very_moment(
+    world: World,
+) -> None:
+    world.hook(UP)
+    now = world.clock.now()
+    world.journal.ask(world.journal.owed(now)[0], size=1, target=2, victims=(), now=now)
+    world.clock.advance(50)
+    world.pools.size = 2
+    world.restart()
+    world.hook(DOWN)
+    assert world.after(30) is Reason.INTERVAL
+    assert world.after(30) is Reason.ALERT
+
+
+def test_even_a_bug_in_the_middle_of_a_change_does_not_let_the_next_one_come_early(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_size: int) -> None:
+        raise ZeroDivisionError
+
+    world.hook(UP)
+    with monkeypatch.context() as patched:
+        patched.setattr(FailingPools, "_change", lambda _self, size: broken(size))
+        with pytest.raises(ZeroDivisionError):
+            world.run()
+    assert world.after(59) is Reason.INTERVAL
+    assert world.after(1) is Reason.ALERT
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+def test_a_refused_change_starts_no_cooldown(restarts: bool) -> None:
+    with a_world(Policy(interval_s=60, cooldown_s=300)) as world:
+        world.pools.fault = "refused"
+        world.hook(UP)
+        world.run()
+        world.pools.fault = ""
+        if restarts:
+            world.restart()
+        assert world.after(60) is Reason.ALERT
+
+
 def test_no_restart_changes_the_size_twice_in_an_interval(world: World) -> None:
     world.hook(UP)
     world.run()
