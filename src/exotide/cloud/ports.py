@@ -114,6 +114,9 @@ class Balancers(Protocol):
         new connection, and the call returns at once while requests in flight finish.
         """
 
+    async def wait_drained(self, nlb_id: str, service_id: str, ip: str, *, within_s: float) -> bool:
+        """Wait until no connection to an address that left is open; True when that is so."""
+
     def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
         """Last known health by member address; a member not yet checked is False."""
 

@@ -165,6 +165,11 @@ class FakeBalancers:
         self.services.get(nlb_id, {}).pop(service_id, None)
         self.members.pop(service_id, None)
 
+    async def wait_drained(self, nlb_id: str, service_id: str, ip: str, *, within_s: float) -> bool:
+        await asyncio.sleep(0)
+        self._require(nlb_id, service_id)
+        return within_s >= 0 and ip not in self.members[service_id]
+
     async def set_members(self, nlb_id: str, service_id: str, ips: Sequence[str]) -> None:
         await asyncio.sleep(0)
         self._require(nlb_id, service_id)

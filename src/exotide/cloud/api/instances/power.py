@@ -10,7 +10,7 @@ import structlog
 
 from exotide.cloud.api.errors import Busy, FailureReason, OperationFailed
 from exotide.cloud.api.instances.model import Instance, Plan
-from exotide.cloud.api.load_balancers.following import follow
+from exotide.cloud.api.load_balancers.following import follow, leave
 from exotide.cloud.api.states import InstanceState
 from exotide.cloud.api.world import World
 from exotide.cloud.ports import CloudFault, ServerSpec
@@ -65,7 +65,7 @@ async def boot(world: World, instance: Instance) -> None:
 
 async def power_off(world: World, instance: Instance) -> None:
     """Stop the server of an instance that is stopping; no new traffic reaches it before."""
-    await follow(world, instance.pool_id)
+    await leave(world, instance)
     try:
         with _faults("stop", instance):
             await world.servers.stop(instance.id, grace_s=world.pace.stop_grace_s)
@@ -94,7 +94,7 @@ async def destroy(world: World, instance: Instance) -> None:
 
     It is forgotten even if its server could not be stopped cleanly.
     """
-    await follow(world, instance.pool_id)
+    await leave(world, instance)
     await bury(world, instance, grace_s=world.pace.stop_grace_s)
 
 

@@ -6,12 +6,15 @@ from typing import Final
 
 import structlog
 
+from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.load_balancers.model import LoadBalancer, Service
 from exotide.cloud.api.states import InstanceState, ServiceState
 from exotide.cloud.api.world import World
 from exotide.cloud.ports import CloudFault
 
 _log: Final = structlog.get_logger(__name__)
+_DRAIN_WITHIN_S: Final = 5.0
+"""An idle kept connection may be open for ever; a server that ends cleanly closes it itself."""
 
 
 async def follow(world: World, pool_id: str | None) -> None:
@@ -23,6 +26,18 @@ async def follow(world: World, pool_id: str | None) -> None:
             await set_members(world, balancer, service)
         except CloudFault as error:
             _log.warning("members_not_set", nlb=balancer.id, service=service.id, error=str(error))
+
+
+async def leave(world: World, instance: Instance) -> None:
+    """Take a member that stops out of its pool's services, and let what it has in hand finish."""
+    await follow(world, instance.pool_id)
+    for balancer, service in world.services_of(instance.pool_id) if instance.pool_id else ():
+        try:
+            await world.balancers.wait_drained(
+                balancer.id, service.id, instance.ip, within_s=_DRAIN_WITHIN_S
+            )
+        except CloudFault as error:
+            _log.warning("member_not_drained", nlb=balancer.id, error=str(error))
 
 
 async def set_members(world: World, balancer: LoadBalancer, service: Service) -> None:
