@@ -70,6 +70,13 @@ def test_one_lucky_second_proves_nothing() -> None:
     assert not judge(samples, GOALS).checks[1].met
 
 
+def test_one_hot_second_starts_the_waiting_anew() -> None:
+    samples = story()
+    hot = Sample(t_s=17.0, phase=Phase.PEAK, wanted=3, serving=3, cpu_ratio=0.9, p95_s=0.5)
+    samples[17] = hot
+    assert judge(samples, GOALS).checks[1].met_at_s == 23.0
+
+
 def test_a_pool_that_stays_at_two_has_not_come_back() -> None:
     samples = [s for s in story() if s.phase is not Phase.QUIET]
     samples += seconds(25, 5, Phase.QUIET, wanted=2, serving=2)
