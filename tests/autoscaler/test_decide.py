@@ -66,9 +66,9 @@ def pool_of(size: int, state: str = "running", members: int | None = None) -> Po
         ),
         pytest.param(pool_of(7), NONE, None, None, 7, Reason.NO_ALERT, id="resized-by-hand"),
         pytest.param(pool_of(7), DOWN, None, None, 4, Reason.OUT_OF_LIMITS, id="too-many-down"),
-        pytest.param(pool_of(7), UP, None, None, 4, Reason.OUT_OF_LIMITS, id="too-many-up"),
+        pytest.param(pool_of(7), UP, None, None, 7, Reason.AT_LIMIT, id="too-many-up"),
         pytest.param(pool_of(0), UP, None, None, 1, Reason.OUT_OF_LIMITS, id="too-few-up"),
-        pytest.param(pool_of(0), DOWN, None, None, 1, Reason.OUT_OF_LIMITS, id="too-few-down"),
+        pytest.param(pool_of(0), DOWN, None, None, 0, Reason.AT_LIMIT, id="too-few-down"),
     ],
 )
 def test_decide(  # noqa: PLR0917 - pytest passes by name
@@ -97,7 +97,7 @@ def test_a_size_is_asked_for_only_within_the_limits_and_only_with_an_intent(
     if changed:
         assert decision.wanted is not None
         assert POLICY.min_size <= decision.wanted <= POLICY.max_size
-        assert intent is not Intent.NONE
+        assert intent is (UP if decision.wanted > pool.size else DOWN)
         assert pool.settled
         assert attempted_at is None or now - attempted_at >= POLICY.interval_s
         assert changed_at is None or now - changed_at >= POLICY.cooldown_s
@@ -139,7 +139,7 @@ def owed(
         ),
         pytest.param([owed(1, UP, 999, (2, 3))], None, [], [], [], 1, id="unread-pool-keeps-asked"),
         pytest.param([owed(1, UP, 999)], None, [], [1], [], None, id="unread-pool-expires-unasked"),
-        pytest.param([owed(1, UP, 0, (7, 4))], 4, [1], [], [], None, id="clamped-down-on-up"),
+        pytest.param([owed(1, DOWN, 0, (7, 4))], 4, [1], [], [], None, id="clamped-down"),
     ],
 )
 def test_triage(  # noqa: PLR0917 - pytest passes by name

@@ -12,7 +12,7 @@ _SENTENCES: Final = {
         "{call}: {size} is outside the limits, the pool goes to {wanted_instances}."
     ),
     Reason.NO_ALERT: "No alert: the pool stays at {instances}.",
-    Reason.AT_LIMIT: "{call} is ignored: {instances} is the {limit} size allowed.",
+    Reason.AT_LIMIT: "{call} is ignored: the pool of {instances} is at the {limit} limit, or beyond.",
     Reason.INTERVAL: "{call} waits: the last change is less than an interval ago.",
     Reason.COOLDOWN: "{call} waits: the pool rests after its last change.",
     Reason.UNSETTLED: "{call} waits: the pool is still busy with its last change.",
@@ -37,7 +37,7 @@ def describe(decision: Decision, *, repeats: int = 0, detail: str = "") -> str:
         size=decision.size,
         instances=_count(decision.size, "instance"),
         wanted_instances=_count(decision.wanted, "instance"),
-        limit="largest" if decision.intent is Intent.UP else "smallest",
+        limit="upper" if decision.intent is Intent.UP else "lower",
         and_waits="" if decision.intent is Intent.NONE else f", {call} waits",
     )
     return f"{text[:-1]}: {detail.rstrip('.')}." if detail else text

@@ -21,8 +21,9 @@ def decide(
     """
     Choose the size that the pool should have.
 
-    A pool outside the limits (somebody resized it by hand) is left alone without an intent, and
-    brought back to the nearest limit by any intent.
+    A pool outside the limits (somebody resized it by hand) is left alone until an intent points
+    back to them; then it goes to the nearest limit. No intent ever moves a pool the other way: an
+    `up` for a pool above its limit must not take servers away while load is high.
 
     Args:
         now: Seconds on any clock that never goes back.
@@ -40,8 +41,8 @@ def decide(
     if reason is not None:
         return Decision(size=pool.size, wanted=pool.size, reason=reason, intent=intent)
     wanted = policy.clamp(pool.size + STEP[intent])
-    if wanted == pool.size:
-        reason = Reason.AT_LIMIT
+    if (wanted - pool.size) * STEP[intent] <= 0:
+        wanted, reason = pool.size, Reason.AT_LIMIT
     elif policy.clamp(pool.size) != pool.size:
         reason = Reason.OUT_OF_LIMITS
     else:
