@@ -12,7 +12,7 @@ _SENTENCES: Final = {
         "{call}: {size} is outside the limits, the pool goes to {wanted_instances}."
     ),
     Reason.NO_ALERT: "No alert: the pool stays at {instances}.",
-    Reason.AT_LIMIT: "{call} is ignored: the pool of {instances} is at the {limit} limit, or beyond.",
+    Reason.AT_LIMIT: "{call} is ignored: {instances} is at the {limit} limit or beyond.",
     Reason.INTERVAL: "{call} waits: the last change is less than an interval ago.",
     Reason.COOLDOWN: "{call} waits: the pool rests after its last change.",
     Reason.UNSETTLED: "{call} waits: the pool is still busy with its last change.",
