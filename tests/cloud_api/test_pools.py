@@ -266,3 +266,31 @@ def test_a_stopped_member_stays_a_member_but_gets_no_traffic(
     assert balancers.members[service] == account.ips(pool)[1:]
     account.done(client.start_instance(id=member))
     assert balancers.members[service] == account.ips(pool)
+
+
+def test_a_stopped_member_that_does_not_start_again_is_replaced(
+    account: Account, client: Any, servers: FakeServers
+) -> None:
+    pool = account.pool(2)
+    member = account.members(pool)[0]
+    account.done(client.stop_instance(id=member))
+    servers.fail_next_start()
+    assert account.settled(client.start_instance(id=member))["state"] == "failure"
+    assert member not in account.members(pool)
+    assert set(servers.running) == set(account.members(pool))
+    assert len(servers.running) == 2
+
+
+def test_a_member_that_dies_before_its_boot_is_known_is_replaced(
+    account: Account, client: Any, servers: FakeServers
+) -> None:
+    pool = account.pool(1)
+    servers.holds_boots = True
+    operation = client.scale_instance_pool(id=pool, size=2)
+    booting = account.members(pool)[1]
+    servers.dies_at_boot.add(booting)
+    servers.holds_boots = False
+    account.done(operation)
+    assert booting not in account.members(pool)
+    assert set(servers.running) == set(account.members(pool))
+    assert len(servers.running) == 2

@@ -44,6 +44,8 @@ class FakeServers:
         self.stopped: list[tuple[str, float]] = []
         """Ids and grace, in order."""
         self.rebooted: list[str] = []
+        self.dies_at_boot: set[str] = set()
+        """Ids of servers that die before the caller of `start` knows that they run."""
         self.is_open = False
         self.holds_boots = False
         """While true, servers boot and boot; may be set from any thread."""
@@ -93,6 +95,8 @@ class FakeServers:
             raise ServerFailed(self._failures.pop(0))
         self.running[spec.id] = spec
         self.started.append(spec)
+        if spec.id in self.dies_at_boot:
+            self._die(spec.id, "died as soon as it ran")
 
     async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
         if server_id in self._booting:

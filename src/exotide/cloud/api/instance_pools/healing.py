@@ -99,13 +99,17 @@ async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
             await boot(world, member)
         except CloudFault as error:
             _log.warning("replacement_failed", pool=pool.id, instance=member.id, error=str(error))
-        if member.state in _ALIVE or member.id not in pool.members:
+        if not _is_lost(pool, member):
             return
         await asyncio.sleep(pause_s)
-        if member.id not in pool.members:
+        if not _is_lost(pool, member):
             return
         with suppress(Conflict):
             member = _swap(world, pool, member)
+
+
+def _is_lost(pool: Pool, member: Instance) -> bool:
+    return member.state is InstanceState.ERROR and member.id in pool.members
 
 
 def _pauses(world: World) -> Iterator[float]:

@@ -7,7 +7,12 @@ from dataclasses import replace
 
 from exotide.cloud.api.errors import Busy, Invalid
 from exotide.cloud.api.fields import uuid_of
-from exotide.cloud.api.instance_pools.healing import notice_death, pool_of, replace_member
+from exotide.cloud.api.instance_pools.healing import (
+    heal,
+    notice_death,
+    pool_of,
+    replace_member,
+)
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.instances.plans import decode_user_data, read_plan
 from exotide.cloud.api.instances.power import boot, destroy, make, power_off, reboot, require_state
@@ -79,7 +84,7 @@ def start_instance(world: World, call: Call) -> dict[str, object]:
     instance = world.instance(call.zone, call.path["id"])
     require_state(instance, InstanceState.STOPPED, InstanceState.ERROR)
     instance.become(InstanceState.STARTING)
-    return _start(world, instance, lambda: boot(world, instance))
+    return _start(world, instance, lambda: _boot_or_heal(world, instance))
 
 
 def stop_instance(world: World, call: Call) -> dict[str, object]:
@@ -110,6 +115,16 @@ async def _boot_or_forget(world: World, instance: Instance) -> None:
         if instance.state is InstanceState.ERROR:
             instance.become(InstanceState.DESTROYING)
             await destroy(world, instance)
+        raise
+
+
+async def _boot_or_heal(world: World, instance: Instance) -> None:
+    try:
+        await boot(world, instance)
+    except CloudFault:
+        pool = pool_of(world, instance)
+        if pool is not None:
+            heal(world, pool, instance)
         raise
 
 
