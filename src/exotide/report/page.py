@@ -52,18 +52,30 @@ footer{margin-top:34px;color:var(--muted);font-size:13px}
 """
 
 
+THEMES: Final = (
+    f":root{{color-scheme:light dark;{variables(LIGHT)}}}"
+    f"@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"
+)
+
+
+def picture(run: Run) -> str:
+    """The charts alone, as an SVG file that follows the reader's light or dark theme."""
+    style = (
+        f"<style>{THEMES}svg{{background:var(--paper);"
+        "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}}"
+        "</style>"
+    )
+    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, story(run), count=1)
+
+
 def render(run: Run) -> str:
     """The whole page."""
     state = "passed" if run.passed else "failed"
-    themes = (
-        f":root{{color-scheme:light dark;{variables(LIGHT)}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{{variables(DARK)}}}}}"
-    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1">
 <title>exotide: {escape(headline(run))}</title>
-<style>{themes}{CSS}</style></head>
+<style>{THEMES}{CSS}</style></head>
 <body><main class="{state}">
 <h1>{_headline_html(run)}</h1>
 <p class="sub">{escape(_subline(run))}</p>
