@@ -1,0 +1,215 @@
+"""How a cloud is started, found and ended from the command line."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from exotide.cloud import command
+from exotide.cloud.directory import Entry, find, living, publish
+from exotide.cloud.errors import NoCloud, PortInUse, ProgramsMissing
+from exotide.cloud.service import Access, listen
+
+EXOTIDE = [sys.executable, "-c", "from exotide.cli import main; main()"]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="servers need root")
+
+
+def entry(cloud_id: str, port: int) -> Entry:
+    access = Access(port=port, key="EXOkey", secret="it's hush")
+    return Entry(cloud_id=cloud_id, pid=os.getpid(), access=access, fabric_ip="198.18.3.1")
+
+
+class Clouds:
+    """A state folder with clouds that live as long as their locks are held."""
+
+    def __init__(self, folder: Path, locks: ExitStack) -> None:
+        self.folder, self._locks = folder, locks
+
+    def add(self, cloud_id: str, port: int, *, lives: bool = True) -> Path:
+        folder = self.folder / cloud_id
+        folder.mkdir()
+        lock = self._locks.enter_context((folder / "lock").open("w"))
+        if lives:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        publish(folder, entry(cloud_id, port))
+        return folder
+
+
+@pytest.fixture
+def clouds(tmp_path: Path) -> Iterator[Clouds]:
+    with ExitStack() as locks:
+        yield Clouds(tmp_path, locks)
+
+
+def test_only_the_owner_may_read_how_a_cloud_is_reached(clouds: Clouds) -> None:
+    file = clouds.add("aaaaaa", 8480) / "cloud.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    said = json.loads(file.read_text())
+    assert said["agent_endpoint"] == "http://198.18.3.1:8480/v2"
+    assert said["endpoint"] == "http://127.0.0.1:8480/z/at-vie-1/v2"
+
+
+def test_a_cloud_is_read_back_as_it_was_written_and_dead_ones_are_passed_over(
+    clouds: Clouds,
+) -> None:
+    clouds.add("aaaaaa", 8480)
+    clouds.add("bbbbbb", 8481, lives=False)
+    (clouds.add("cccccc", 8482) / "cloud.json").write_text("{")
+    assert living(clouds.folder) == [entry("aaaaaa", 8480)]
+    assert living(clouds.folder / "nothing") == []
+
+
+def test_the_only_cloud_is_meant_and_of_several_the_one_on_the_port(clouds: Clouds) -> None:
+    with pytest.raises(NoCloud, match=r"no local cloud runs \(looked in"):
+        find(None, state_dir=clouds.folder)
+    clouds.add("aaaaaa", 8480)
+    assert find(None, state_dir=clouds.folder).cloud_id == "aaaaaa"
+    clouds.add("bbbbbb", 8481)
+    assert find(8481, state_dir=clouds.folder).cloud_id == "bbbbbb"
+    with pytest.raises(NoCloud, match=r"choose one with --port, one of: 8480, 8481"):
+        find(None, state_dir=clouds.folder)
+    with pytest.raises(NoCloud, match="no local cloud runs on port 1 "):
+        find(1, state_dir=clouds.folder)
+
+
+def test_env_prints_what_a_shell_can_evaluate(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds.add("aaaaaa", 8480)
+    assert command.env(state_dir=clouds.folder) == 0
+    script = capsys.readouterr().out + 'echo "$EXOSCALE_API_SECRET|$EXOSCALE_ZONE"'
+    shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert shell.stdout == "it's hush|at-vie-1\n"
+
+
+def test_status_tells_all_clouds_and_no_secret(
+    clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.status(state_dir=clouds.folder) == 1
+    assert capsys.readouterr().out == "no local cloud runs\n"
+    clouds.add("aaaaaa", 8480)
+    assert command.status(state_dir=clouds.folder) == 0
+    assert "cloud aaaaaa: http://127.0.0.1:8480/z/at-vie-1/v2" in capsys.readouterr().out
+    assert command.status(json=True, state_dir=clouds.folder) == 0
+    said = capsys.readouterr().out
+    assert json.loads(said)["clouds"][0]["port"] == 8480
+    assert "hush" not in said
+    assert "hush" not in repr(living(clouds.folder))
+
+
+def test_without_a_cloud_env_and_down_end_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.env(state_dir=tmp_path) == 2
+    assert command.down(state_dir=tmp_path) == 2
+    assert capsys.readouterr().err.count("start: exotide cloud") == 2
+
+
+def test_all_missing_programs_are_named_at_once() -> None:
+    text = str(ProgramsMissing(["haproxy is not installed", "ip is not installed"]))
+    assert text.splitlines()[1:] == ["  haproxy is not installed", "  ip is not installed"]
+
+
+def test_a_port_in_use_is_an_error_that_names_the_option() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortInUse, match=f"port {port} is in use .* --port"):
+            listen("127.0.0.1", port)
+
+
+def start(*options: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*prefix, *EXOTIDE, "cloud", *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.root
+@needs_root
+def test_a_cloud_does_not_start_on_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = start("--port", str(taken.getsockname()[1]), "--state-dir", str(tmp_path / "s"))
+    assert ended.returncode == 2
+    assert "is in use by another program" in ended.stderr
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv drops the capabilities")
+def test_without_capabilities_a_cloud_says_what_it_needs(tmp_path: Path) -> None:
+    prefix = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+    ended = start("--port", "0", "--state-dir", str(tmp_path / "s"), prefix=prefix)
+    assert ended.returncode == 2
+    assert "CAP_NET_ADMIN and CAP_SYS_ADMIN" in ended.stderr
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("option", [("--port", "70000"), ("--speed", "0"), ("--servers", "magic")])
+def test_a_wrong_option_is_refused_by_name(option: tuple[str, str]) -> None:
+    ended = start(*option)
+    assert ended.returncode != 0
+    assert option[0] in ended.stdout + ended.stderr
+
+
+@pytest.mark.root
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_cloud_serves_host_and_fabric_and_a_signal_ends_it_with_0(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    options = ["cloud", "--port", "0", "--state-dir", str(tmp_path)]
+    with subprocess.Popen(
+        [*EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            ready = process.stdout.readline()
+            (cloud,) = living(tmp_path)
+            assert f"is ready: {cloud.access.endpoint}" in ready
+            assert cloud.pid == process.pid
+            for host in ("127.0.0.1", cloud.fabric_ip):
+                zones = httpx2.get(f"http://{host}:{cloud.access.port}/v2/zone").json()["zones"]
+                assert zones[0]["api-endpoint"].startswith(f"http://{host}:")
+        finally:
+            process.send_signal(number)
+            said = process.stdout.read() + process.stderr.read()
+        assert process.wait(30) == 0, said
+    assert cloud.access.secret not in ready + said
+    assert living(tmp_path) == []
+
+
+@pytest.mark.root
+@needs_root
+def test_down_ends_a_cloud_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["cloud", "--port", "0", "--state-dir", str(tmp_path)]
+    with subprocess.Popen(
+        [*EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (cloud,) = living(tmp_path)
+        assert command.down(port=cloud.access.port, state_dir=tmp_path) == 0
+        assert process.wait(10) == 0
+    assert capsys.readouterr().out == f"cloud {cloud.cloud_id} is gone\n"
+    assert not (tmp_path / cloud.cloud_id).exists()
+    assert not Path(f"/run/netns/exotide-{cloud.cloud_id}").exists()
