@@ -14,7 +14,9 @@ def make_log(stream: TextIO = sys.stderr) -> FilteringBoundLogger:
     """Return a logger that writes to this stream."""
     colours = stream.isatty() and "NO_COLOR" not in os.environ
     last: Processor = (
-        structlog.dev.ConsoleRenderer(colors=colours)
+        structlog.dev.ConsoleRenderer(
+            colors=colours, exception_formatter=structlog.dev.plain_traceback
+        )
         if stream.isatty()
         else structlog.processors.JSONRenderer()
     )
