@@ -55,6 +55,7 @@ def plan_for(speed: float) -> Plan:
         ramp_s=plan.ramp_s * stretch,
         peak_limit_s=plan.peak_limit_s * stretch,
         quiet_limit_s=plan.quiet_limit_s * stretch,
+        settle_s=plan.settle_s * stretch,
         goals=replace(plan.goals, hold_s=plan.goals.hold_s * stretch),
     )
 

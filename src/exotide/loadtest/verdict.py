@@ -82,7 +82,7 @@ def _grew(load: Sequence[Sample], goals: Goals) -> Check:
 def _cpu_fell(helped: Sequence[Sample], goals: Goals) -> Check:
     """Each sample is the alerts' own average already, so every one of them must be below."""
     at_s, least = _held(helped, goals, lambda s: s.cpu_ratio, max, goals.cpu_ratio)
-    seen = "not seen" if least is None else f"at most {least * 100:.0f} %"
+    seen = "not seen" if least is None else f"at most {least * 100:.1f} %"
     return Check(
         name=f"average CPU fell below {goals.cpu_ratio * 100:.0f} %",
         met_at_s=at_s,

@@ -100,7 +100,9 @@ def _series(run: Run, value: Callable[[Sample], float | None]) -> tuple[list[flo
     return [s.t_s for s in run.samples], [float("nan") if v is None else float(v) for v in values]
 
 
-def _smooth(run: Run, value: Callable[[Sample], float | None], width: int = 3) -> list[float]:
+def _smooth(run: Run, value: Callable[[Sample], float | None]) -> list[float]:
+    """Averages over five seconds, or a fortieth of a long run: what the eye can tell apart."""
+    width = max(5, len(run.samples) // 40)
     _, raw = _series(run, value)
     windows = ([v for v in raw[max(0, i - width + 1) : i + 1] if v == v] for i in range(len(raw)))  # noqa: PLR0124 - NaN
     return [sum(window) / len(window) if window else float("nan") for window in windows]
@@ -126,7 +128,7 @@ def _load(axis: Axes, run: Run) -> None:
     times, offered = _series(run, lambda s: s.offered_rps)
     _, serving = _series(run, lambda s: s.serving)
     capacity = [value * run.member_rps for value in serving]
-    answered = _smooth(run, lambda s: s.completed, width=5)
+    answered = _smooth(run, lambda s: s.completed)
     top = max([*(v for v in (*offered, *capacity, *answered) if v == v), 1.0])  # noqa: PLR0124 - NaN
     axis.fill_between(times, capacity, step="post", color=Ink.SERVING.value, alpha=0.10, lw=0)
     axis.step(times, capacity, where="post", color=Ink.SERVING.value, lw=1.0, ls=(0, (4, 3)))
@@ -197,8 +199,8 @@ def _mark(axis: Axes, t_s: float, wanted: float, step: int) -> None:
 def _latency(axis: Axes, run: Run) -> None:
     _title(axis, "Latency · seconds from due to answered")
     times = [sample.t_s for sample in run.samples]
-    p50 = _smooth(run, lambda s: s.p50_s, width=5)
-    p95 = _smooth(run, lambda s: s.p95_s, width=5)
+    p50 = _smooth(run, lambda s: s.p50_s)
+    p95 = _smooth(run, lambda s: s.p95_s)
     axis.fill_between(times, p50, p95, color=Ink.P95.value, alpha=0.16, lw=0)
     axis.plot(times, p95, color=Ink.P95.value, lw=1.8)
     axis.plot(times, p50, color=Ink.P50.value, lw=1.8)
