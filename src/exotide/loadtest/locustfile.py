@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-import gevent  # type: ignore[import-untyped]  # its types are a package of their own
+import gevent
 from locust import FastHttpUser, task
 from locust.exception import StopUser
 
