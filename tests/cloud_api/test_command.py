@@ -33,7 +33,7 @@ def entry(cloud_id: str, port: int) -> Entry:
 
 
 class Clouds:
-    """A state folder with clouds that live as long as their locks are held."""
+    """A run folder with clouds that live as long as their locks are held."""
 
     def __init__(self, folder: Path, locks: ExitStack) -> None:
         self.folder, self._locks = folder, locks
@@ -74,22 +74,22 @@ def test_a_cloud_is_read_back_as_it_was_written_and_dead_ones_are_passed_over(
 
 def test_the_only_cloud_is_meant_and_of_several_the_one_on_the_port(clouds: Clouds) -> None:
     with pytest.raises(NoCloud, match=r"no local cloud runs \(looked in"):
-        find(None, state_dir=clouds.folder)
+        find(None, run_dir=clouds.folder)
     clouds.add("aaaaaa", 8480)
-    assert find(None, state_dir=clouds.folder).cloud_id == "aaaaaa"
+    assert find(None, run_dir=clouds.folder).cloud_id == "aaaaaa"
     clouds.add("bbbbbb", 8481)
-    assert find(8481, state_dir=clouds.folder).cloud_id == "bbbbbb"
+    assert find(8481, run_dir=clouds.folder).cloud_id == "bbbbbb"
     with pytest.raises(NoCloud, match=r"choose one with --port, one of: 8480, 8481"):
-        find(None, state_dir=clouds.folder)
+        find(None, run_dir=clouds.folder)
     with pytest.raises(NoCloud, match="no local cloud runs on port 1 "):
-        find(1, state_dir=clouds.folder)
+        find(1, run_dir=clouds.folder)
 
 
 def test_env_prints_what_a_shell_can_evaluate(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clouds.add("aaaaaa", 8480)
-    assert command.env(state_dir=clouds.folder) == 0
+    assert command.env(run_dir=clouds.folder) == 0
     script = capsys.readouterr().out + 'echo "$EXOSCALE_API_SECRET|$EXOSCALE_ZONE"'
     shell = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert shell.stdout == "it's hush|at-vie-1\n"
@@ -98,12 +98,12 @@ def test_env_prints_what_a_shell_can_evaluate(
 def test_status_tells_all_clouds_and_no_secret(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.status(state_dir=clouds.folder) == 1
+    assert command.status(run_dir=clouds.folder) == 1
     assert capsys.readouterr().out == "no local cloud runs\n"
     clouds.add("aaaaaa", 8480)
-    assert command.status(state_dir=clouds.folder) == 0
+    assert command.status(run_dir=clouds.folder) == 0
     assert "cloud aaaaaa: http://127.0.0.1:8480/z/at-vie-1/v2" in capsys.readouterr().out
-    assert command.status(json=True, state_dir=clouds.folder) == 0
+    assert command.status(json=True, run_dir=clouds.folder) == 0
     said = capsys.readouterr().out
     assert json.loads(said)["clouds"][0]["port"] == 8480
     assert "hush" not in said
@@ -113,8 +113,8 @@ def test_status_tells_all_clouds_and_no_secret(
 def test_without_a_cloud_env_and_down_end_with_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command.env(state_dir=tmp_path) == 2
-    assert command.down(state_dir=tmp_path) == 2
+    assert command.env(run_dir=tmp_path) == 2
+    assert command.down(run_dir=tmp_path) == 2
     assert capsys.readouterr().err.count("start: exotide cloud") == 2
 
 
@@ -144,7 +144,7 @@ def start(*options: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedPr
 @needs_root
 def test_a_cloud_does_not_start_on_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = start("--port", str(taken.getsockname()[1]), "--state-dir", str(tmp_path / "s"))
+        ended = start("--port", str(taken.getsockname()[1]), "--run-dir", str(tmp_path / "s"))
     assert ended.returncode == 2
     assert "is in use by another program" in ended.stderr
     assert not (tmp_path / "s").exists()
@@ -155,7 +155,7 @@ def test_a_cloud_does_not_start_on_a_port_in_use(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv drops the capabilities")
 def test_without_capabilities_a_cloud_says_what_it_needs(tmp_path: Path) -> None:
     prefix = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
-    ended = start("--port", "0", "--state-dir", str(tmp_path / "s"), prefix=prefix)
+    ended = start("--port", "0", "--run-dir", str(tmp_path / "s"), prefix=prefix)
     assert ended.returncode == 2
     assert "CAP_NET_ADMIN and CAP_SYS_ADMIN" in ended.stderr
     assert not (tmp_path / "s").exists()
@@ -174,7 +174,7 @@ def test_a_wrong_option_is_refused_by_name(option: tuple[str, str]) -> None:
 def test_a_cloud_serves_host_and_fabric_and_a_signal_ends_it_with_0(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    options = ["cloud", "--port", "0", "--state-dir", str(tmp_path)]
+    options = ["cloud", "--port", "0", "--run-dir", str(tmp_path)]
     with subprocess.Popen(
         [*EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -201,14 +201,14 @@ def test_a_cloud_serves_host_and_fabric_and_a_signal_ends_it_with_0(
 def test_down_ends_a_cloud_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["cloud", "--port", "0", "--state-dir", str(tmp_path)]
+    options = ["cloud", "--port", "0", "--run-dir", str(tmp_path)]
     with subprocess.Popen(
         [*EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         (cloud,) = living(tmp_path)
-        assert command.down(port=cloud.access.port, state_dir=tmp_path) == 0
+        assert command.down(port=cloud.access.port, run_dir=tmp_path) == 0
         assert process.wait(10) == 0
     assert capsys.readouterr().out == f"cloud {cloud.cloud_id} is gone\n"
     assert not (tmp_path / cloud.cloud_id).exists()

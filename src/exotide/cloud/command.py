@@ -11,14 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import structlog
 from cyclopts import App, Parameter, validators
 
+from exotide.cloud import drivers
+from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.world import Pace
 from exotide.cloud.daemon import Settings, run
-from exotide.cloud.directory import STATE_DIR, Entry, find, living
+from exotide.cloud.directory import RUN_DIR, Entry, find, living
 from exotide.cloud.errors import CloudUnusable, NoCloud
 from exotide.cloud.ports import CloudFault
 
@@ -32,19 +34,28 @@ _Positive = Annotated[float, Parameter(validator=validators.Number(gt=0))]
 _NotNegative = Annotated[float, Parameter(validator=validators.Number(gte=0))]
 
 
+def _check_quotas(_: object, quotas: dict[str, int] | None) -> None:
+    for name, limit in (quotas or {}).items():
+        if name not in QUOTAS:
+            raise ValueError(f"quota {name} is not one of {', '.join(QUOTAS)}")
+        if limit < 0:
+            raise ValueError(f"quota {name} must be 0 or more, got: {limit}")
+
+
 @app.default
 def start(
     *,
     port: _Port = DEFAULT_PORT,
-    state_dir: Path = STATE_DIR,
+    run_dir: Path = RUN_DIR,
     speed: _Positive = 1.0,
     boot_delay_s: _NotNegative = 0.0,
     vcpu_cores: _Positive | None = None,
     command: str | None = None,
-    servers: Literal["processes"] = "processes",
+    servers: drivers.Name = "processes",
+    quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
 ) -> int:
     """
-    Run a local cloud until Ctrl-C or TERM. Needs root: servers have their own networks.
+    Run a local cloud until Ctrl-C or TERM.
 
     Exit status: 0 after a clean end, 2 if it could not start.
 
@@ -52,7 +63,7 @@ def start(
     ----------
     port
         Where the API listens, on 127.0.0.1; 0 takes a free one.
-    state_dir
+    run_dir
         Folder for the servers' files and logs, and for finding this cloud.
     speed
         Divides the boot delay and the pauses between health checks.
@@ -63,19 +74,27 @@ def start(
     command
         Shell command that servers without the label `role` run.
     servers
-        What servers are made of.
+        What servers are made of: processes with networks of their own (needs root), or none, for
+        work on the API alone.
+    quota
+        Limits of the organisation that differ from a new one's: --quota.instance 250.
     """
-    assert servers == "processes"
     _log_to_stderr()
     pace = Pace(speed=speed, boot_delay_s=boot_delay_s)
     settings = Settings(
-        port=port, state_dir=state_dir, pace=pace, vcpu_cores=vcpu_cores, command=command
+        port=port,
+        run_dir=run_dir,
+        pace=pace,
+        servers=servers,
+        quotas=quota or {},
+        vcpu_cores=vcpu_cores,
+        command=command,
     )
     return _guarded(lambda: asyncio.run(run(settings, on_ready=_announce)))
 
 
 @app.command
-def env(*, port: _Port | None = None, state_dir: Path = STATE_DIR) -> int:
+def env(*, port: _Port | None = None, run_dir: Path = RUN_DIR) -> int:
     """
     Print what to export, for `eval "$(exotide cloud env)"`.
 
@@ -83,14 +102,14 @@ def env(*, port: _Port | None = None, state_dir: Path = STATE_DIR) -> int:
     ----------
     port
         Which cloud, if several run.
-    state_dir
+    run_dir
         Where the cloud keeps its files.
     """
-    return _guarded(lambda: _print_exports(find(port, state_dir=state_dir)))
+    return _guarded(lambda: _print_exports(find(port, run_dir=run_dir)))
 
 
 @app.command
-def status(*, json: bool = False, state_dir: Path = STATE_DIR) -> int:
+def status(*, json: bool = False, run_dir: Path = RUN_DIR) -> int:
     """
     Tell which local clouds run. Exit status 1 if there is none.
 
@@ -98,10 +117,10 @@ def status(*, json: bool = False, state_dir: Path = STATE_DIR) -> int:
     ----------
     json
         Print JSON.
-    state_dir
+    run_dir
         Where clouds keep their files.
     """
-    clouds = living(state_dir)
+    clouds = living(run_dir)
     if json:
         _print_json(clouds)
     elif not clouds:
@@ -112,7 +131,7 @@ def status(*, json: bool = False, state_dir: Path = STATE_DIR) -> int:
 
 
 @app.command
-def down(*, port: _Port | None = None, state_dir: Path = STATE_DIR) -> int:
+def down(*, port: _Port | None = None, run_dir: Path = RUN_DIR) -> int:
     """
     Stop a local cloud and wait until nothing of it is left.
 
@@ -120,16 +139,16 @@ def down(*, port: _Port | None = None, state_dir: Path = STATE_DIR) -> int:
     ----------
     port
         Which cloud, if several run.
-    state_dir
+    run_dir
         Where the cloud keeps its files.
     """
-    return _guarded(lambda: _stop(find(port, state_dir=state_dir), state_dir))
+    return _guarded(lambda: _stop(find(port, run_dir=run_dir), run_dir))
 
 
-def _stop(cloud: Entry, state_dir: Path) -> None:
+def _stop(cloud: Entry, run_dir: Path) -> None:
     os.kill(cloud.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_WITHIN_S
-    while any(other.cloud_id == cloud.cloud_id for other in living(state_dir)):
+    while any(other.cloud_id == cloud.cloud_id for other in living(run_dir)):
         if time.monotonic() > deadline:
             raise NoCloud(
                 f"cloud {cloud.cloud_id} (process {cloud.pid}) still runs after "

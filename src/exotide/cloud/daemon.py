@@ -1,4 +1,4 @@
-"""A local cloud of process servers in the foreground, from nothing to nothing."""
+"""A local cloud in the foreground, from nothing to nothing."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import asyncio
 import os
 import secrets
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from exotide.cloud import drivers
 from exotide.cloud.api.world import Pace
-from exotide.cloud.balancer import HaproxyBalancers
-from exotide.cloud.directory import STATE_DIR, Entry, publish
-from exotide.cloud.errors import PortInUse, ProgramsMissing
-from exotide.cloud.servers.errors import MissingProgram
-from exotide.cloud.servers.processes import ProcessServers
-from exotide.cloud.servers.programs import SOURCES, find
+from exotide.cloud.directory import RUN_DIR, Entry, publish
+from exotide.cloud.drivers import Wanted
 from exotide.cloud.service import HOST, Access, LocalCloud, listen
 
 _log: Final = structlog.get_logger(__name__)
@@ -32,8 +28,12 @@ class Settings:
     """What `exotide cloud` was asked for."""
 
     port: int
-    state_dir: Path = STATE_DIR
+    run_dir: Path = RUN_DIR
     pace: Pace
+    servers: drivers.Name = "processes"
+    """What servers are made of."""
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """Those that differ from a new organisation's."""
     vcpu_cores: float | None = None
     """Host cores per vCPU. None: the driver decides by what the host has."""
     command: str | None = None
@@ -62,58 +62,35 @@ async def run(settings: Settings, *, on_ready: Callable[[Entry], None]) -> None:
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Entry]:
     """Give a living cloud; see `run` for what may be wrong."""
-    require_programs()
+    cloud_id = secrets.token_hex(3)
+    driver = drivers.make(
+        settings.servers,
+        Wanted(
+            cloud_id=cloud_id,
+            run_dir=settings.run_dir,
+            vcpu_cores=settings.vcpu_cores,
+            command=settings.command,
+        ),
+    )
     host_socket = listen(HOST, settings.port)
     port = int(host_socket.getsockname()[1])
-    cloud_id, access = secrets.token_hex(3), Access.fresh(port)
-    servers = ProcessServers(
-        cloud_id=cloud_id,
-        run_dir=settings.state_dir,
-        cores_per_vcpu=settings.vcpu_cores,
-        command=settings.command,
-    )
+    access = Access.fresh(port)
     try:
-        await servers.open()
+        await driver.servers.open()
         cloud = LocalCloud(
-            servers=servers,
-            balancers=HaproxyBalancers(servers.network, settings.state_dir, cloud_id),
+            servers=driver.servers,
+            balancers=driver.balancers,
             access=access,
-            sockets=[host_socket, _fabric_socket(servers, port)],
+            sockets=[host_socket, *driver.sockets(port)],
             pace=settings.pace,
+            quotas=settings.quotas,
         )
         async with cloud:
             entry = Entry(
-                cloud_id=cloud_id, pid=os.getpid(), access=access, fabric_ip=servers.fabric_ip
+                cloud_id=cloud_id, pid=os.getpid(), access=access, fabric_ip=driver.fabric_ip()
             )
-            publish(settings.state_dir / cloud_id, entry)
+            publish(settings.run_dir / cloud_id, entry)
             yield entry
     finally:
         host_socket.close()
-        await servers.close()
-
-
-def require_programs() -> None:
-    """
-    Check that every system program is there, before anything is made.
-
-    Raises:
-        ProgramsMissing: with all of them and their packages.
-    """
-    reasons = [reason for program in SOURCES if (reason := _missing(program)) is not None]
-    if reasons:
-        raise ProgramsMissing(reasons)
-
-
-def _missing(program: str) -> str | None:
-    try:
-        find(program)
-    except MissingProgram as error:
-        return str(error)
-    return None
-
-
-def _fabric_socket(servers: ProcessServers, port: int) -> socket.socket:
-    try:
-        return servers.fabric_socket(port)
-    except OSError as error:
-        raise PortInUse(port) from error
+        await driver.servers.close()

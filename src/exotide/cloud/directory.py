@@ -1,10 +1,11 @@
-"""How running clouds are found: each tells in `<state dir>/<cloud id>/cloud.json`, mode 0600."""
+"""How running clouds are found: each tells in `<run dir>/<cloud id>/cloud.json`, mode 0600."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import Final
 from exotide.cloud.errors import NoCloud
 from exotide.cloud.service import Access
 
-STATE_DIR: Final = Path("/run/exotide")
+
+def _run_dir(user: int) -> Path:
+    """Choose a folder that is the user's own and gone after a reboot."""
+    if user == 0:
+        return Path("/run/exotide")
+    own = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(own) / "exotide" if own else Path(tempfile.gettempdir()) / f"exotide-{user}"
+
+
+RUN_DIR: Final = _run_dir(os.geteuid())
 NAME: Final = "cloud.json"
 LOCK: Final = "lock"
 
@@ -56,25 +66,25 @@ def publish(folder: Path, entry: Entry) -> None:
     fresh.replace(folder / NAME)
 
 
-def living(state_dir: Path = STATE_DIR) -> list[Entry]:
+def living(run_dir: Path = RUN_DIR) -> list[Entry]:
     """Return all clouds that run, by port; files of dead ones are passed over."""
-    found = [_read(file) for file in state_dir.glob(f"*/{NAME}") if _is_held(file.parent / LOCK)]
+    found = [_read(file) for file in run_dir.glob(f"*/{NAME}") if _is_held(file.parent / LOCK)]
     return sorted((each for each in found if each is not None), key=lambda e: e.access.port)
 
 
-def find(port: int | None, *, state_dir: Path = STATE_DIR) -> Entry:
+def find(port: int | None, *, run_dir: Path = RUN_DIR) -> Entry:
     """
     Return the cloud on this port, or the only one if no port is given.
 
     Raises:
         NoCloud: There is none, or it is not clear which one is meant.
     """
-    clouds = living(state_dir)
+    clouds = living(run_dir)
     if port is not None:
         clouds = [cloud for cloud in clouds if cloud.access.port == port]
     if not clouds:
         where = "" if port is None else f" on port {port}"
-        raise NoCloud(f"no local cloud runs{where} (looked in {state_dir}); start: exotide cloud")
+        raise NoCloud(f"no local cloud runs{where} (looked in {run_dir}); start: exotide cloud")
     if len(clouds) > 1:
         ports = ", ".join(str(cloud.access.port) for cloud in clouds)
         raise NoCloud(f"several local clouds run; choose one with --port, one of: {ports}")

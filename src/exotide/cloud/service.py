@@ -6,7 +6,7 @@ import asyncio
 import errno
 import secrets
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,7 +16,7 @@ import structlog
 import uvicorn
 
 from exotide.cloud.api.app import Api
-from exotide.cloud.api.catalogue import DEFAULT_ZONE
+from exotide.cloud.api.catalogue import DEFAULT_ZONE, QUOTAS
 from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.world import Pace, World
 from exotide.cloud.errors import PortInUse
@@ -107,6 +107,7 @@ class LocalCloud:
     Args:
         servers: Opened by this class, unless the caller did so before (opening is idempotent).
         sockets: Listening sockets for the API; closed with the cloud.
+        quotas: Those that differ from a new organisation's.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class LocalCloud:
         access: Access,
         sockets: Sequence[socket.socket],
         pace: Pace | None = None,
+        quotas: Mapping[str, int] | None = None,
     ) -> None:
         self.access = access
         self.world = World(
@@ -124,6 +126,7 @@ class LocalCloud:
             balancers=balancers,
             secrets={access.key: access.secret},
             pace=pace or Pace(),
+            quotas={**QUOTAS, **(quotas or {})},
         )
         self._sockets = [_without_delay(each) for each in sockets]
         self._server = _Server(

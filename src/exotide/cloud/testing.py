@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -225,6 +225,7 @@ def running_cloud(
     servers: Servers | None = None,
     balancers: Balancers | None = None,
     pace: Pace | None = None,
+    quotas: Mapping[str, int] | None = None,
     zone: str = "at-vie-1",
     key: str = "EXOtestkey000000000000000",
     secret: str = "testsecret",  # noqa: S107 - of a cloud that lives as long as a test
@@ -235,7 +236,12 @@ def running_cloud(
     sock = listen("127.0.0.1", 0)
     access = Access(port=sock.getsockname()[1], key=key, secret=secret, zone=zone)
     cloud = LocalCloud(
-        servers=servers, balancers=balancers, access=access, sockets=[sock], pace=pace or Pace()
+        servers=servers,
+        balancers=balancers,
+        access=access,
+        sockets=[sock],
+        pace=pace or Pace(),
+        quotas=quotas,
     )
     ready, stop = threading.Event(), asyncio.Event()
     errors: list[BaseException] = []

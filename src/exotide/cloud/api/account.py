@@ -8,7 +8,6 @@ import re
 from base64 import b64decode
 from typing import Final
 
-from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.errors import Conflict, Invalid, NotFound
 from exotide.cloud.api.routing import Call, Endpoint
 from exotide.cloud.api.world import SshKey, World
@@ -23,18 +22,18 @@ def get_operation(world: World, call: Call) -> dict[str, object]:
 
 def list_quotas(world: World, _: Call) -> dict[str, object]:
     """List all limits with their usage."""
-    return {"quotas": [_quota(world, resource) for resource in QUOTAS]}
+    return {"quotas": [_quota(world, resource) for resource in world.quotas]}
 
 
 def get_quota(world: World, call: Call) -> dict[str, object]:
     """Show one limit."""
-    if call.path["entity"] not in QUOTAS:
+    if call.path["entity"] not in world.quotas:
         raise NotFound.of("quota", call.path["entity"])
     return _quota(world, call.path["entity"])
 
 
 def _quota(world: World, resource: str) -> dict[str, object]:
-    return {"resource": resource, "usage": world.usage(resource), "limit": QUOTAS[resource]}
+    return {"resource": resource, "usage": world.usage(resource), "limit": world.quotas[resource]}
 
 
 def register_ssh_key(world: World, call: Call) -> dict[str, object]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import string
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -63,6 +63,8 @@ class World:
     secrets: dict[str, str] = field(repr=False)
     """The secret of each API key."""
     pace: Pace = field(default_factory=Pace)
+    quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
+    """How many of each the organisation may have."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     chance: random.Random = field(default_factory=random.SystemRandom)
@@ -155,6 +157,6 @@ class World:
         Raises:
             QuotaExceeded: They may not.
         """
-        limit, usage = QUOTAS[resource], self.usage(resource)
+        limit, usage = self.quotas[resource], self.usage(resource)
         if usage + wanted > limit:
             raise QuotaExceeded.of(resource, limit=limit, usage=usage, wanted=wanted)
