@@ -16,8 +16,9 @@ from exotide.cloud.ports import ServiceSpec
 from exotide.cloud.servers import cgroups
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.errors import UnknownBalancer
-from exotide.cloud.servers.network import Network, fabric_namespace, short
+from exotide.cloud.servers.network import fabric_namespace, short
 from exotide.cloud.servers.programs import find
+from exotide.cloud.servers.underlay import Net
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +31,7 @@ class Balancer:
     """One load balancer's host."""
 
     ip: str
-    namespace: Path
+    namespace: Path | None
     folder: Path
     services: dict[str, Service] = field(default_factory=dict)
 
@@ -43,21 +44,23 @@ class HaproxyBalancers:
         network: The servers' network, `ProcessServers.network`; open before the first balancer.
         speed: Divides the health checks' intervals, as it divides all others of the demo.
         drain_within_s: Connections to a member that left are cut after this time.
+        groups: What finds its processes, as `ProcessServers.underlay` has it. None: control groups.
     """
 
     def __init__(
         self,
-        network: Network,
+        network: Net,
         run_dir: Path,
         cloud_id: str,
         speed: float = 1.0,
         *,
         drain_within_s: float = DRAIN_WITHIN_S,
+        groups: Cgroups | None = None,
     ) -> None:
         self._network, self._folder, self._cloud_id = network, run_dir / cloud_id, cloud_id
         self._speed, self._drain_within_s = speed, drain_within_s
         self._balancers: dict[str, Balancer] = {}
-        self._detected: Cgroups | None = None
+        self._detected = groups
         self._lock = asyncio.Lock()
 
     async def create(self, nlb_id: str, ip: str) -> None:
@@ -173,6 +176,7 @@ class HaproxyBalancers:
             folder=balancer.folder,
             speed=self._speed,
             drain_within_s=self._drain_within_s,
+            served_port=self._network.served_port,
         )
 
     def _group(self, nlb_id: str) -> str:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from exotide.cloud.balancer_config import Line
 from exotide.cloud.balancer_runtime import Row, Runtime
 from exotide.cloud.ports import ServiceSpec
 from exotide.cloud.servers.errors import BalancerFailed
-from exotide.cloud.servers.machine import ENTER
+from exotide.cloud.servers.namespaces import entered
 from exotide.cloud.servers.programs import SYSTEM_PATH, find
 
 log = structlog.get_logger(__name__)
@@ -65,12 +65,15 @@ class Place:
     """Where a service runs."""
 
     ip: str
-    namespace: Path
+    namespace: Path | None
+    """None: the host's own network."""
     entrances: tuple[Path, ...]
     """Files of the control groups that its process enters."""
     folder: Path
     speed: float = 1.0
     drain_within_s: float = DRAIN_WITHIN_S
+    served_port: Callable[[int], int] = int
+    """On which port it serves what the API calls this port."""
 
 
 class Service:
@@ -259,7 +262,7 @@ class Service:
         ]
         config.write_text(
             balancer_config.render(
-                self.spec,
+                replace(self.spec, port=self.place.served_port(self.spec.port)),
                 ip=self.place.ip,
                 socket=socket,
                 members=serving,
@@ -268,12 +271,17 @@ class Service:
         )
 
     async def _spawn(self, config: Path, takeover: list[str]) -> Process:
-        doors = [str(path) for path in self.place.entrances]
-        enter = [find("nsenter"), f"--net={self.place.namespace}"]
         haproxy = [find("haproxy"), "-db", "-q", "-f", str(config), *takeover]
+        where = self.place.namespace
+        # In a namespace the next start finds what a killed cloud left; elsewhere it must not stay.
+        enter = (
+            [find("nsenter"), f"--net={where}"]
+            if where is not None
+            else [find("setpriv"), "--pdeathsig", "KILL", "--"]
+        )
         with self._log.open("ab") as errors:
             return await asyncio.create_subprocess_exec(
-                *["/bin/sh", "-c", ENTER, "sh", *doors, "--", *enter, *haproxy],
+                *entered(self.place.entrances, [*enter, *haproxy]),
                 stdin=DEVNULL,
                 stdout=errors,
                 stderr=errors,

@@ -29,6 +29,9 @@ from exotide.cloud.servers.network import NAMESPACES, fabric_namespace, host_lin
 log = structlog.get_logger(__name__)
 
 CLOUD_ID: Final = re.compile(r"[0-9a-f]{6}")
+PROCESSES: Final = "processes"
+LOCK: Final = "lock"
+"""Held by the cloud while it lives; says what its servers are made of."""
 
 
 class Lease:
@@ -44,9 +47,12 @@ class Lease:
         os.close(self._descriptor)
 
 
-async def take(run_dir: Path, cloud_id: str) -> Lease:
+async def take(run_dir: Path, cloud_id: str, *, kind: str = PROCESSES) -> Lease:
     """
     Make this cloud's folder and hold its lock.
+
+    Args:
+        kind: What its servers are made of; only a cloud of the same kind can clean up after it.
 
     Raises:
         CloudIdTaken: a living cloud has the id.
@@ -58,16 +64,18 @@ async def take(run_dir: Path, cloud_id: str) -> Lease:
     async with _guard(run_dir):
         _make(folder)
         descriptor = _try_lock(folder)
+        if descriptor is not None:
+            (folder / LOCK).write_text(kind)
     if descriptor is None:
         raise CloudIdTaken(f"cloud {cloud_id} is running; choose another id or stop it")
     return Lease(folder, descriptor)
 
 
-async def sweep(run_dir: Path, groups: Cgroups) -> list[str]:
-    """Remove what dead clouds left below this folder and give their ids."""
+async def sweep(run_dir: Path, groups: Cgroups, *, kind: str = PROCESSES) -> list[str]:
+    """Remove what dead clouds of this kind left below this folder and give their ids."""
     swept = []
     async with _guard(run_dir):
-        for folder in _folders(run_dir):
+        for folder in _folders(run_dir, kind):
             descriptor = _try_lock(folder)
             if descriptor is None:
                 continue
@@ -113,12 +121,16 @@ def namespaces(cloud_id: str) -> list[str]:
     ]
 
 
-def _folders(run_dir: Path) -> list[Path]:
+def _folders(run_dir: Path, kind: str) -> list[Path]:
     return sorted(
         folder
         for folder in run_dir.iterdir()
-        if CLOUD_ID.fullmatch(folder.name) and (folder / "lock").exists()
+        if CLOUD_ID.fullmatch(folder.name) and (folder / LOCK).exists() and _kind(folder) == kind
     )
+
+
+def _kind(folder: Path) -> str:
+    return (folder / LOCK).read_text() or PROCESSES
 
 
 def _links() -> set[str]:
@@ -136,7 +148,7 @@ def _make(folder: Path) -> None:
 
 
 def _try_lock(folder: Path) -> int | None:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -16,35 +16,12 @@ from typing import Final
 import structlog
 
 from exotide.cloud.ports import ServerFailed, ServerSpec
-from exotide.cloud.servers.programs import find
-from exotide.cloud.servers.roles import ENVIRONMENT, Program
+from exotide.cloud.servers.roles import ADDRESS, ENVIRONMENT, Program
+from exotide.cloud.servers.underlay import Housing
 
 log = structlog.get_logger(__name__)
 
 BOOT_WITHIN_S: Final = 20.0
-LISTENING: Final = "0A"
-"""State of a listening socket in /proc/net/tcp."""
-
-ENTER: Final = """
-set -e
-while [ "$1" != -- ]; do echo 0 > "$1"; shift; done
-shift
-exec "$@"
-"""
-"""Enter the control groups first, so that a killed cloud's processes are found by them."""
-
-FURNISH: Final = """
-set -e
-echo "$1" > /proc/sys/kernel/hostname
-mount --bind "$2/srv" /srv
-for name in hosts resolv.conf hostname; do
-  if [ -e "/etc/$name" ]; then mount --bind "$2/etc/$name" "/etc/$name"; fi
-done
-cd /srv
-shift 2
-exec "$@"
-"""
-"""Inside the new namespaces: the server's own name, /srv and names of hosts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +66,8 @@ class Folder:
 class Machine:
     """PID 1 of a server, from power-on to its end."""
 
-    def __init__(
-        self, spec: ServerSpec, folder: Folder, *, namespace: Path, entrances: Sequence[Path]
-    ) -> None:
-        self.spec, self.folder = spec, folder
-        self._namespace, self._entrances = namespace, entrances
+    def __init__(self, spec: ServerSpec, folder: Folder, housing: Housing) -> None:
+        self.spec, self.folder, self._housing = spec, folder, housing
         self._process: Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._booted = asyncio.Event()
@@ -120,7 +94,7 @@ class Machine:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                env=ENVIRONMENT,
+                env=ENVIRONMENT | self._housing.environment,
                 start_new_session=True,  # Ctrl-C is for the cloud, which then halts its servers
             )
         self._reader = asyncio.create_task(self._follow(self._process, died))
@@ -150,41 +124,39 @@ class Machine:
                 process.kill()  # unshare --kill-child takes PID 1 along, and PID 1 all others
         await self._reader
 
+    def fit(self, text: str) -> str:
+        """Change what is written for a machine of its own to fit where the server runs."""
+        return self._housing.fit(text)
+
     def listening(self) -> set[int]:
         """Give the TCP ports that listen inside the server."""
         if self._process is None or self.ended.is_set():
             return set()
-        ports: set[int] = set()
-        for name in ("tcp", "tcp6"):
-            with contextlib.suppress(OSError):
-                ports |= parse_listening(Path(f"/proc/{self._process.pid}/net/{name}").read_text())
-        return ports
+        return self._housing.listening(self._process.pid)
 
     def _config(self, programs: Sequence[Program]) -> dict[str, object]:
         return {
             "stat": str(self.folder.procfs / "stat"),
-            "programs": [
-                {
-                    "name": program.name,
-                    "argv": list(program.argv),
-                    "env": ENVIRONMENT | program.env,
-                    "env_file": program.env_file,
-                    "log": str(self.folder.logs / f"{program.name}.log"),
-                    "exporter": program.exporter,
-                }
-                for program in programs
-            ],
+            "is_pid_1": self._housing.is_pid_1,
+            "programs": [self._entry(program) for program in programs],
+        }
+
+    def _entry(self, program: Program) -> dict[str, object]:
+        fit = self._housing.fit
+        environment = ENVIRONMENT | {ADDRESS: self.spec.ip} | program.env
+        return {
+            "name": program.name,
+            "argv": [fit(word) for word in program.argv],
+            "env": {name: fit(value) for name, value in environment.items()}
+            | self._housing.environment,
+            "env_file": fit(program.env_file) if program.env_file else None,
+            "log": str(self.folder.logs / f"{program.name}.log"),
+            "exporter": program.exporter,
         }
 
     def _command(self, config: Path) -> list[str]:
         python = [sys.executable, "-I", "-S", str(Path(__file__).with_name("init.py"))]
-        furnish = ["/bin/sh", "-c", FURNISH, "sh", self.spec.name, str(self.folder.path)]
-        unshare = [find("unshare"), "--mount", "--uts", "--pid", "--fork", "--kill-child"]
-        inner = [*unshare, "--mount-proc", *furnish, *python, str(config)]
-        # nsenter, since `ip netns exec` remounts /sys and loses the control groups.
-        enter = [find("nsenter"), f"--net={self._namespace}", *inner]
-        doors = [str(path) for path in self._entrances]
-        return ["/bin/sh", "-c", ENTER, "sh", *doors, "--", *enter]
+        return self._housing.command([*python, str(config)])
 
     async def _follow(self, process: Process, died: Callable[[str], None]) -> None:
         """Read PID 1's events until it ends."""
@@ -196,6 +168,7 @@ class Machine:
         process.stdin.close()
         with contextlib.suppress(ConnectionError):
             await process.stdin.wait_closed()
+        await self._housing.vacate()
         self.ended.set()
         if self._booted.is_set() and not self._stopping:
             died(f"PID 1 ended with code {code}; its log is {self.folder.logs / 'init.log'}")
@@ -215,9 +188,3 @@ class Machine:
         file = self.folder.logs / "init.log"
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         return lines[-1] if lines else f"PID 1 said nothing; its log was {file}"
-
-
-def parse_listening(table: str) -> set[int]:
-    """Give the listening ports in a /proc/net/tcp table."""
-    rows = (line.split() for line in table.splitlines()[1:])
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTENING}

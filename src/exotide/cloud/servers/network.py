@@ -194,12 +194,16 @@ class Network:
         """
         return in_namespace(self.fabric, lambda: _listener(self.fabric_ip, port))
 
+    def served_port(self, port: int) -> int:
+        """Give the port itself: a balancer has an address with all its ports."""
+        return port
+
     async def _claim_number(self) -> None:
         addresses = await run("ip", "-o", "-4", "addr") + await run("ip", "-o", "-4", "route")
         for number in range(256):
             if f" 198.18.{number}." in f" {addresses}".replace("\n", " "):
                 continue
-            claim = _claim(number)
+            claim = claim_name(f"exotide-network-{number}")
             if claim is not None:
                 self._claim, self._number = claim, number
                 return
@@ -247,11 +251,11 @@ def _announce(ip: str) -> None:
         raw.send(ethernet + request)
 
 
-def _claim(number: int) -> socket.socket | None:
+def claim_name(name: str) -> socket.socket | None:
     """Hold a name that exists once per host network and is free again when we are gone."""
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        claim.bind(f"\0exotide-network-{number}")
+        claim.bind(f"\0{name}")
     except OSError:
         claim.close()
         return None

@@ -14,14 +14,16 @@ from typing import Final
 import structlog
 
 from exotide.cloud.ports import CloudFault, ServerFailed, ServerSpec
-from exotide.cloud.servers import cgroups, leftovers, permissions, roles, shares, userdata
+from exotide.cloud.servers import cgroups, leftovers, roles, shares, userdata
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.errors import HostUnsuitable, UnknownServer
 from exotide.cloud.servers.machine import Folder, Machine
 from exotide.cloud.servers.meters import Meter, MeterThread
-from exotide.cloud.servers.network import Network, fabric_namespace, short
+from exotide.cloud.servers.namespaces import Namespaces
+from exotide.cloud.servers.network import fabric_namespace, short
 from exotide.cloud.servers.procfs import ProcfsFolder
 from exotide.cloud.servers.roles import Kit, Program
+from exotide.cloud.servers.underlay import Underlay
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ class ProcessServers:
         cores_per_vcpu: Host cores that one vCPU may use. None: as this host has room.
         command: Shell command that servers without a role run.
         slowapp: The application of members. None: the checkout's slowapp/slowapp.py.
+        underlay: What keeps servers apart and limits them. None: namespaces, control groups.
 
     Raises:
         HostUnsuitable: when cores_per_vcpu is not above 0.
@@ -79,11 +82,13 @@ class ProcessServers:
         cores_per_vcpu: float | None = None,
         command: str | None = None,
         slowapp: Path | None = None,
+        underlay: Underlay | None = None,
     ) -> None:
         if cores_per_vcpu is not None and not cores_per_vcpu > 0:
             raise HostUnsuitable(f"cores_per_vcpu must be above 0, got: {cores_per_vcpu}")
         self.cloud_id, self.run_dir = cloud_id, run_dir
-        self.network = Network(cloud_id)
+        self.underlay = underlay or Namespaces(cloud_id)
+        self.network = self.underlay.network
         self._host_cores = os.cpu_count() or 1
         self._cores_per_vcpu = (
             shares.default_cores_per_vcpu(self._host_cores)
@@ -140,12 +145,12 @@ class ProcessServers:
         """
         if self._lease is not None:
             return
-        permissions.check()
-        permissions.check_place(self._kit.slowapp)
-        self._groups = cgroups.detect()
-        self._lease = await leftovers.take(self.run_dir, self.cloud_id)
+        kind = self.underlay.name
+        self.underlay.check(self._kit.slowapp)
+        self._groups = self.underlay.groups()
+        self._lease = await leftovers.take(self.run_dir, self.cloud_id, kind=kind)
         try:
-            await leftovers.sweep(self.run_dir, self._groups)
+            await leftovers.sweep(self.run_dir, self._groups, kind=kind)
             await leftovers.remove(self.cloud_id, self._groups)
             self._groups.create(self._top)
             self._groups.weigh(self._top, CLOUD_WEIGHT)
@@ -155,7 +160,7 @@ class ProcessServers:
             await self.close()
             raise
         log.info(
-            "network_opened", cloud=self.cloud_id, network=f"198.18.{self.network.number}.0/24"
+            "network_opened", cloud=self.cloud_id, servers=kind, address=self.network.fabric_ip
         )
 
     async def close(self, *, grace_s: float = CLOSE_GRACE_S) -> None:
@@ -240,7 +245,7 @@ class ProcessServers:
         server = self._plan(spec)
         self._servers[spec.id] = server
         try:
-            files = userdata.parse(spec.user_data)
+            files = userdata.fitted(userdata.parse(spec.user_data), server.machine.fit)
             self._ready_groups.create(self._group(spec))
             await self.network.attach(spec.id, spec.ip)
             folder = server.machine.folder
@@ -335,12 +340,8 @@ class ProcessServers:
             del self._slots[server_id]
 
     def _machine(self, spec: ServerSpec) -> Machine:
-        return Machine(
-            spec,
-            Folder(path=self.run_dir / self.cloud_id / short(spec.id)),
-            namespace=self.network.namespace(spec.id),
-            entrances=self._ready_groups.entrances(self._group(spec)),
-        )
+        folder = Folder(path=self.run_dir / self.cloud_id / short(spec.id))
+        return Machine(spec, folder, self.underlay.house(spec, folder.path, self._group(spec)))
 
     def _group(self, spec: ServerSpec) -> str:
         return f"{self._top}/{short(spec.id)}"

@@ -24,6 +24,7 @@ SOURCES: Final = {
     "ip": Source(names=("ip",), package="iproute2"),
     "nsenter": Source(names=("nsenter",), package="util-linux"),
     "unshare": Source(names=("unshare",), package="util-linux"),
+    "setpriv": Source(names=("setpriv",), package="util-linux"),
     "mount": Source(names=("mount",), package="mount"),
     "umount": Source(names=("umount",), package="mount"),
     "haproxy": Source(names=("haproxy",), package="haproxy"),

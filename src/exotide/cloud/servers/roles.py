@@ -23,6 +23,9 @@ ENVIRONMENT: Final = {
     "PYTHONUNBUFFERED": "1",
 }
 """All that a program inherits: the cloud's own environment may hold secrets."""
+ADDRESS: Final = "EXOTIDE_SERVER_IP"
+"""Tells every program its server's address, for those that cannot listen at all of them."""
+EVERYWHERE: Final = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ def node_exporter(procfs: Path) -> Program:
         name="node-exporter",
         argv=(
             find("node-exporter"),
-            "--web.listen-address=:9100",
+            f"--web.listen-address={EVERYWHERE}:9100",
             f"--path.procfs={procfs}",
             "--collector.disable-defaults",
             *collectors,
@@ -102,6 +105,7 @@ def slowapp(script: Path) -> Program:
     return Program(
         name="slowapp",
         argv=(sys.executable, str(script)),
+        env={"LISTEN_ADDRESS": EVERYWHERE},
         env_file="/srv/slowapp/slowapp.env",
         port=8080,
     )
@@ -130,7 +134,7 @@ def _prometheus(srv: Path) -> Program:
             find("prometheus"),
             "--config.file=/srv/prometheus/prometheus.yml",
             "--storage.tsdb.path=/srv/prometheus/data",
-            "--web.listen-address=0.0.0.0:9090",
+            f"--web.listen-address={EVERYWHERE}:9090",
             "--web.enable-lifecycle",
             *(line.strip() for line in lines if line.strip()),
         ),
@@ -153,4 +157,9 @@ def _alertmanager() -> Program:
 
 
 def _agent(command: str, env_file: str) -> Program:
-    return Program(name=command, argv=(find_agent(command),), env_file=env_file)
+    return Program(
+        name=command,
+        argv=(find_agent(command),),
+        env={"EXOTIDE_LISTEN_ADDRESS": EVERYWHERE},
+        env_file=env_file,
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -58,6 +58,11 @@ def parse(user_data: bytes) -> tuple[File, ...]:
     return tuple(_file(entry, f"write_files[{index}]") for index, entry in enumerate(entries))
 
 
+def fitted(files: tuple[File, ...], fit: Callable[[str], str]) -> tuple[File, ...]:
+    """Change the text of all files; what is no text stays as it is."""
+    return tuple(replace(file, content=_fitted(file.content, fit)) for file in files)
+
+
 def write(files: tuple[File, ...], srv: Path) -> None:
     """Write the files into the folder that the server sees as /srv."""
     for file in files:
@@ -67,6 +72,13 @@ def write(files: tuple[File, ...], srv: Path) -> None:
         with path.open("ab" if file.append else "wb") as target:
             target.write(file.content)
         path.chmod(file.mode)
+
+
+def _fitted(content: bytes, fit: Callable[[str], str]) -> bytes:
+    try:
+        return fit(content.decode()).encode()
+    except UnicodeDecodeError:
+        return content
 
 
 def _file(entry: object, name: str) -> File:
