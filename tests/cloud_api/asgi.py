@@ -11,12 +11,24 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from exotide.cloud.api.app import Api
+from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
 from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import Pace, World
 from exotide.cloud.testing import FakeBalancers, FakeServers
 
 KEY, SECRET, NOW = "EXOtestkey000000000000000", "testsecret", 1767225000.0
+
+MICRO = {"id": next(key for key, kind in INSTANCE_TYPES.items() if kind.size == "micro")}
+DEBIAN = {"id": next(key for key, each in TEMPLATES.items() if each.zone == "at-vie-1")}
+INSTANCE: dict[str, Any] = {
+    "name": "web",
+    "instance-type": MICRO,
+    "template": DEBIAN,
+    "disk-size": 10,
+}
+POOL: dict[str, Any] = INSTANCE | {"size": 1}
+"""The least that an instance and a pool of the default zone need."""
 
 
 @dataclass(kw_only=True)
@@ -65,6 +77,29 @@ class LocalApi:
                 await asyncio.sleep(0)
 
         self.loop.run_until_complete(wait())
+
+    def make(self, path: str, body: object) -> str:
+        """Create something, wait until it is there, and give its id."""
+        answer = self.call("POST", path, body)
+        assert answer.status == 200, answer.body
+        self.settle()
+        ended = self.world.operations.known[answer.body["id"]]
+        assert ended.state == "success", ended
+        return str(answer.body["reference"]["id"])
+
+    def done(self, method: str, path: str, body: object = None) -> None:
+        """Change something and wait until it is so."""
+        answer = self.call(method, path, body)
+        assert answer.status == 200, answer.body
+        self.settle()
+        ended = self.world.operations.known[answer.body["id"]]
+        assert ended.state == "success", ended
+
+    def show(self, path: str) -> Any:
+        """Read something that is there."""
+        answer = self.call("GET", path)
+        assert answer.status == 200, answer.body
+        return answer.body
 
     def call(
         self, method: str, path: str, body: object = None, query: Sequence[tuple[str, str]] = ()

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import structlog
+from exoscale.api.exceptions import ExoscaleAPIClientException
 from exoscale.api.v2 import Client
 
 from exotide.cloud.testing import FakeBalancers, FakeServers, RunningCloud, running_cloud
+
+from .asgi import LocalApi
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +38,21 @@ def balancers() -> FakeBalancers:
 
 
 @pytest.fixture
+def api() -> Iterator[LocalApi]:
+    local = LocalApi()
+    yield local
+    local.close()
+
+
+@pytest.fixture
 def cloud(servers: FakeServers, balancers: FakeBalancers) -> Iterator[RunningCloud]:
     with running_cloud(servers=servers, balancers=balancers) as running:
         yield running
+
+
+def refused(status: int, text: str) -> Any:
+    """Expect the SDK to be refused with this status and a message that matches."""
+    return pytest.raises(ExoscaleAPIClientException, match=rf"error {status}: .*{text}")
 
 
 @dataclass(kw_only=True)
@@ -95,6 +110,9 @@ class Account:
             "disk_size": 10,
         }
         return dict(self.client.create_instance(**(wanted | more)))
+
+    def group(self, name: str = "web") -> str:
+        return self.done(self.client.create_security_group(name=name))
 
     def nlb(self, name: str = "lb") -> str:
         return self.done(self.client.create_load_balancer(name=name))

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from exotide.cloud.api.states import InstanceState, PoolState
 
-from .asgi import LocalApi
-from .test_validation import CHECK, POOL, UNKNOWN
+from .asgi import POOL, LocalApi
+from .test_validation import CHECK, UNKNOWN
 
 ORDINARY = {200, 400, 404, 409, 412}
 

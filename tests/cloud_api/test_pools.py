@@ -6,16 +6,11 @@ import time
 from typing import Any
 
 import pytest
-from exoscale.api.exceptions import ExoscaleAPIClientException
 
 from exotide.cloud.api.world import Pace
 from exotide.cloud.testing import FakeBalancers, FakeServers, running_cloud
 
-from .conftest import Account
-
-
-def refused(status: int, text: str) -> Any:
-    return pytest.raises(ExoscaleAPIClientException, match=rf"error {status}: .*{text}")
+from .conftest import Account, refused
 
 
 def test_shrinking_removes_the_oldest_members_first(account: Account, client: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator
 from gzip import compress
 from typing import Any
 
@@ -13,20 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exotide.cloud.api.app import ENDPOINTS, MOST_BODY_BYTES
-from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
 
-from .asgi import LocalApi
+from .asgi import POOL, LocalApi
 
-MICRO = {"id": next(key for key, kind in INSTANCE_TYPES.items() if kind.size == "micro")}
-DEBIAN = {"id": next(key for key, each in TEMPLATES.items() if each.zone == "at-vie-1")}
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-POOL: dict[str, Any] = {
-    "name": "web",
-    "size": 1,
-    "instance-type": MICRO,
-    "template": DEBIAN,
-    "disk-size": 10,
-}
 CHECK: dict[str, Any] = {"mode": "http", "port": 8080, "uri": "/health"}
 RULE: dict[str, Any] = {
     "flow-direction": "ingress",
@@ -35,13 +24,6 @@ RULE: dict[str, Any] = {
     "end-port": 80,
     "network": "0.0.0.0/0",
 }
-
-
-@pytest.fixture
-def api() -> Iterator[LocalApi]:
-    local = LocalApi()
-    yield local
-    local.close()
 
 
 def without(body: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -1,19 +1,24 @@
-"""Security groups and their rules. The local network does not filter; groups are book-keeping."""
+"""
+Operations on security groups, their rules, sources and members.
+
+The local network does not filter; groups are book-keeping.
+"""
 
 from __future__ import annotations
 
-from ipaddress import ip_network
-from typing import Final
-
-from exotide.cloud.api.errors import Conflict, InUse, Invalid, NotFound
-from exotide.cloud.api.fields import Fields
+from exotide.cloud.api.errors import Busy, Conflict, InUse, Invalid, NotFound
+from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.routing import Call, Endpoint
-from exotide.cloud.api.security_groups.model import MANAGED, Rule, SecurityGroup
+from exotide.cloud.api.security_groups.changes import (
+    change_groups,
+    change_rules,
+    change_sources,
+    members_of,
+)
+from exotide.cloud.api.security_groups.model import MANAGED, SecurityGroup
+from exotide.cloud.api.security_groups.reading import read_network, read_rule
+from exotide.cloud.api.states import InstanceState
 from exotide.cloud.api.world import World
-
-_PROTOCOLS: Final = ("ah", "all", "esp", "gre", "icmp", "icmpv6", "ipip", "tcp", "udp")
-_WITH_PORTS: Final = frozenset({"tcp", "udp"})
-_WITH_ICMP: Final = frozenset({"icmp", "icmpv6"})
 
 
 def create_security_group(world: World, call: Call) -> dict[str, object]:
@@ -52,10 +57,10 @@ def delete_security_group(world: World, call: Call) -> dict[str, object]:
 def add_rule(world: World, call: Call) -> dict[str, object]:
     """Add a rule; the operation refers to the group."""
     group = _group(world, call)
-    rule = _read_rule(world, call.body)
+    rule = read_rule(world, call.body)
     if any(rule.sent == known.sent for known in group.rules.values()):
         raise Conflict(f"security group {group.name} already has this rule")
-    group.rules[rule.id] = rule
+    change_rules(world, group, {**group.rules, rule.id: rule})
     return _done(world, call, group)
 
 
@@ -64,8 +69,58 @@ def delete_rule(world: World, call: Call) -> dict[str, object]:
     group = _group(world, call)
     if call.path["rule-id"] not in group.rules:
         raise NotFound.of("rule", call.path["rule-id"])
-    del group.rules[call.path["rule-id"]]
+    left = {key: rule for key, rule in group.rules.items() if key != call.path["rule-id"]}
+    change_rules(world, group, left)
     return _done(world, call, group)
+
+
+def add_source(world: World, call: Call) -> dict[str, object]:
+    """Let a network count as a member; one that does already is no change."""
+    group = _group(world, call)
+    cidr = read_network(call.body, "cidr")
+    if cidr not in group.external_sources:
+        change_sources(world, group, (*group.external_sources, cidr))
+    return _done(world, call, group)
+
+
+def remove_source(world: World, call: Call) -> dict[str, object]:
+    """Let a network count as a member no more."""
+    group = _group(world, call)
+    cidr = read_network(call.body, "cidr")
+    if cidr not in group.external_sources:
+        raise Invalid.field("cidr", f"an external source of security group {group.name}", cidr)
+    change_sources(world, group, (each for each in group.external_sources if each != cidr))
+    return _done(world, call, group)
+
+
+def attach_instance(world: World, call: Call) -> dict[str, object]:
+    """Put an instance into the group; one that is in it already is no change."""
+    group = _group(world, call)
+    instance = _instance(world, call)
+    if group.id not in instance.plan.security_groups:
+        change_groups(world, instance, (*instance.plan.security_groups, group.id))
+    return _done(world, call, group)
+
+
+def detach_instance(world: World, call: Call) -> dict[str, object]:
+    """Take an instance out of the group."""
+    group = _group(world, call)
+    instance = _instance(world, call)
+    if group.id not in instance.plan.security_groups:
+        expected = f"an instance in security group {group.name}"
+        raise Invalid.field("instance.id", expected, instance.id)
+    change_groups(world, instance, (g for g in instance.plan.security_groups if g != group.id))
+    return _done(world, call, group)
+
+
+def _instance(world: World, call: Call) -> Instance:
+    key = call.body.must("instance", call.body.ref("instance"))
+    instance = world.instances.get(key)
+    if instance is None or instance.zone != call.zone:
+        raise Invalid.field("instance.id", f"an instance of zone {call.zone}", key)
+    if instance.state is InstanceState.DESTROYING:
+        raise Busy.of("instance", instance.id, instance.state)
+    return instance
 
 
 def _group(world: World, call: Call) -> SecurityGroup:
@@ -83,75 +138,12 @@ def _user_of(world: World, group: SecurityGroup) -> str | None:
     for pool in world.pools.values():
         if group.id in pool.plan.security_groups:
             return f"instance pool {pool.name}"
-    for instance in world.instances.values():
-        if group.id in instance.plan.security_groups:
-            return f"instance {instance.name}"
+    for instance in members_of(world, group.id):
+        return f"instance {instance.name}"
     for other in world.security_groups.values():
         if other is not group and any(r.source_group == group.id for r in other.rules.values()):
             return f"a rule of security group {other.name}"
     return None
-
-
-def _read_rule(world: World, body: Fields) -> Rule:
-    direction = body.must("flow-direction", body.choice("flow-direction", ("ingress", "egress")))
-    protocol = body.must("protocol", body.choice("protocol", _PROTOCOLS))
-    sent: dict[str, object] = {"flow-direction": direction, "protocol": protocol}
-    description = body.text("description", least=0)
-    if description is not None:
-        sent["description"] = description
-    sent |= _read_ports(body, protocol) | _read_icmp(body, protocol)
-    if body.has("network") == body.has("security-group"):
-        raise Invalid("network, security-group: expected exactly one of the two")
-    source = body.nested("security-group")
-    if source is None:
-        return Rule(id=world.new_id(), sent=sent | {"network": _read_network(body)})
-    shown, source_group = _read_source(world, source)
-    return Rule(id=world.new_id(), sent=sent | {"security-group": shown}, source_group=source_group)
-
-
-def _read_ports(body: Fields, protocol: str) -> dict[str, object]:
-    start = body.integer("start-port", least=1, most=65_535)
-    end = body.integer("end-port", least=1, most=65_535)
-    if protocol not in _WITH_PORTS:
-        if start is not None or end is not None:
-            raise Invalid(f"start-port, end-port: expected none for protocol {protocol}")
-        return {}
-    first = body.must("start-port", start)
-    last = first if end is None else end
-    if last < first:
-        raise Invalid.field("end-port", f"at least start-port ({first})", last)
-    return {"start-port": first, "end-port": last}
-
-
-def _read_icmp(body: Fields, protocol: str) -> dict[str, object]:
-    icmp = body.nested("icmp")
-    if icmp is None:
-        return {}
-    if protocol not in _WITH_ICMP:
-        raise Invalid(f"icmp: expected none for protocol {protocol}")
-    found = {name: icmp.integer(name, least=-1, most=254) for name in ("type", "code")}
-    return {"icmp": {name: value for name, value in found.items() if value is not None}}
-
-
-def _read_network(body: Fields) -> str:
-    network = body.must("network", body.text("network"))
-    try:
-        ip_network(network)
-    except ValueError as error:
-        raise Invalid.field("network", "a network such as 10.0.0.0/8 or ::/0", network) from error
-    return network
-
-
-def _read_source(world: World, source: Fields) -> tuple[dict[str, object], str | None]:
-    """Answer a public group without an id: with one, clients would take it for a private one."""
-    if source.choice("visibility", ("private", "public")) == "public":
-        name = source.must("name", source.choice("name", MANAGED))
-        return {"name": name, "visibility": "public"}, None
-    key = source.must("id", source.uuid("id"))
-    group = world.security_groups.get(key)
-    if group is None:
-        raise Invalid.field("security-group.id", "an existing security group", key)
-    return {"id": key, "name": group.name, "visibility": "private"}, key
 
 
 ENDPOINTS = (
@@ -190,5 +182,29 @@ ENDPOINTS = (
         path="/security-group/{id}/rules/{rule-id}",
         operation="delete-rule-from-security-group",
         handler=delete_rule,
+    ),
+    Endpoint(
+        method="PUT",
+        path="/security-group/{id}:add-source",
+        operation="add-external-source-to-security-group",
+        handler=add_source,
+    ),
+    Endpoint(
+        method="PUT",
+        path="/security-group/{id}:remove-source",
+        operation="remove-external-source-from-security-group",
+        handler=remove_source,
+    ),
+    Endpoint(
+        method="PUT",
+        path="/security-group/{id}:attach",
+        operation="attach-instance-to-security-group",
+        handler=attach_instance,
+    ),
+    Endpoint(
+        method="PUT",
+        path="/security-group/{id}:detach",
+        operation="detach-instance-from-security-group",
+        handler=detach_instance,
     ),
 )

@@ -29,13 +29,15 @@ class SecurityGroup:
     name: str
     description: str = ""
     rules: dict[str, Rule] = field(default_factory=dict)
+    external_sources: tuple[str, ...] = ()
+    """Networks that count as members, where a rule names this group as source."""
 
     def view(self) -> dict[str, object]:
         """Return the group with its rules."""
         shown: dict[str, object] = {
             "id": self.id,
             "name": self.name,
-            "external-sources": [],
+            "external-sources": list(self.external_sources),
             "rules": [rule.view() for rule in self.rules.values()],
         }
         if self.description:
