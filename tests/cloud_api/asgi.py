@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from starlette.types import ASGIApp
+
 from exotide.cloud.api.app import Api
 from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
 from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import Pace, World
-from exotide.cloud.testing import FakeBalancers, FakeServers
+from exotide.cloud.testing import FakeBalancers, FakeServers, watched
 
 KEY, SECRET, NOW = "EXOtestkey000000000000000", "testsecret", 1767225000.0
 
@@ -46,7 +48,7 @@ class LocalApi:
     pace: Pace = field(default_factory=lambda: Pace(retry_s=0.0))
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     world: World = field(init=False)
-    api: Api = field(init=False)
+    api: ASGIApp = field(init=False)
 
     def __post_init__(self) -> None:
         self.world = World(
@@ -57,7 +59,7 @@ class LocalApi:
             clock=lambda: NOW,
             chance=random.Random(7),
         )
-        self.api = Api(self.world)
+        self.api = watched(Api(self.world))
         self.servers.on_death(lambda key, reason: notice_death(self.world, key, reason))
         self.loop.run_until_complete(self.servers.open())
 

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import secrets
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Final, Self
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from exotide.cloud.api.app import Api
 from exotide.cloud.api.catalogue import DEFAULT_ZONE, QUOTAS
@@ -108,6 +109,7 @@ class LocalCloud:
         servers: Opened by this class, unless the caller did so before (opening is idempotent).
         sockets: Listening sockets for the API; closed with the cloud.
         quotas: Those that differ from a new organisation's.
+        around: Wraps the API, so that somebody sees its answers.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class LocalCloud:
         sockets: Sequence[socket.socket],
         pace: Pace | None = None,
         quotas: Mapping[str, int] | None = None,
+        around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     ) -> None:
         self.access = access
         self.world = World(
@@ -131,7 +134,7 @@ class LocalCloud:
         self._sockets = [_without_delay(each) for each in sockets]
         self._server = _Server(
             uvicorn.Config(
-                Api(self.world, default_zone=access.zone),
+                around(Api(self.world, default_zone=access.zone)),
                 lifespan="off",
                 log_config=None,
                 access_log=False,

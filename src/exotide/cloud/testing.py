@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
+from typing import Final
+
+from starlette.types import ASGIApp
 
 from exotide.cloud.api.world import Pace
 from exotide.cloud.ports import (
@@ -25,6 +28,15 @@ from exotide.cloud.ports import (
     ServiceSpec,
 )
 from exotide.cloud.service import Access, LocalCloud, listen
+from exotide.cloud.watching import Watched, Watcher
+
+WATCHERS: Final[list[Watcher]] = []
+"""Called with every answer of every cloud of this process that is made for a test."""
+
+
+def watched(api: ASGIApp) -> ASGIApp:
+    """Let WATCHERS see the answers of an API."""
+    return Watched(api, WATCHERS)
 
 
 class FakeServers:
@@ -242,6 +254,7 @@ def running_cloud(
         sockets=[sock],
         pace=pace or Pace(),
         quotas=quotas,
+        around=watched,
     )
     ready, stop = threading.Event(), asyncio.Event()
     errors: list[BaseException] = []

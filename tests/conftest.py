@@ -1,0 +1,82 @@
+"""
+Every answer that any test gets from our cloud is judged by the official OpenAPI document.
+
+Clouds in this process tell of each answer, whoever asked; of clouds in other processes we see what
+the SDK is told in this one. A fault fails the test during which it happened. Tests that make the
+API misbehave carry the marker `misbehaving`: then only what comes before the fault is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import requests
+
+from exotide.cloud.testing import WATCHERS
+from exotide.cloud.watching import Exchange
+
+from .conformance.answers import faults
+
+SCRIPTED: Final = {"autoscaler", "servicediscovery", "stack"}
+"""Folders whose tests tell the SDK wrong answers on purpose; their clouds are in this process."""
+
+
+class Ledger:
+    """The faults that were found and not yet reported; threads of clouds write into it."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def judge(self, exchange: Exchange) -> None:
+        self._found += faults(exchange)
+
+    def take(self) -> list[str]:
+        found, self._found = self._found, []
+        return list(dict.fromkeys(found))
+
+
+@pytest.fixture(scope="session")
+def ledger() -> Iterator[Ledger]:
+    ledger = Ledger()
+    WATCHERS.append(ledger.judge)
+    yield ledger
+    WATCHERS.remove(ledger.judge)
+
+
+@pytest.fixture(autouse=True)
+def _every_answer_conforms(
+    ledger: Ledger, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    scripted = request.path.parent.name in SCRIPTED
+    if not scripted and request.node.get_closest_marker("misbehaving") is None:
+        _watch_the_sdk(ledger, monkeypatch)
+    yield
+    if found := ledger.take():
+        pytest.fail("answers against the official document:\n" + "\n".join(found), pytrace=False)
+
+
+def _watch_the_sdk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = requests.Session.send
+
+    def watch(
+        session: requests.Session, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        answer = send(session, request, **options)
+        if str(request.headers.get("Authorization", "")).startswith("EXO2-HMAC-SHA256"):
+            ledger.judge(_exchange(request, answer))
+        return answer
+
+    monkeypatch.setattr(requests.Session, "send", watch)
+
+
+def _exchange(request: requests.PreparedRequest, answer: requests.Response) -> Exchange:
+    return Exchange(
+        method=str(request.method),
+        path=unquote(urlsplit(str(request.url)).path),
+        status=answer.status_code,
+        content_type=answer.headers.get("content-type", ""),
+        body=answer.content,
+    )
