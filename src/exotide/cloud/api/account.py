@@ -8,6 +8,7 @@ import re
 from base64 import b64decode
 from typing import Final
 
+from exotide.cloud.api.catalogue import ORGANISATION_ID
 from exotide.cloud.api.errors import Conflict, Invalid, NotFound
 from exotide.cloud.api.routing import Call, Endpoint
 from exotide.cloud.api.world import SshKey, World
@@ -18,6 +19,11 @@ _KEY_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 def get_operation(world: World, call: Call) -> dict[str, object]:
     """Show how far an operation is."""
     return world.operations.get(call.zone, call.path["id"]).view()
+
+
+def get_organization(_: World, __: Call) -> dict[str, object]:
+    """Show whose cloud this is; it has no address and pays nothing."""
+    return {"id": ORGANISATION_ID, "name": "exotide local cloud"}
 
 
 def list_quotas(world: World, _: Call) -> dict[str, object]:
@@ -85,6 +91,9 @@ def _fingerprint(public: str) -> str:
 ENDPOINTS = (
     Endpoint(
         method="GET", path="/operation/{id}", operation="get-operation", handler=get_operation
+    ),
+    Endpoint(
+        method="GET", path="/organization", operation="get-organization", handler=get_organization
     ),
     Endpoint(method="GET", path="/quota", operation="list-quotas", handler=list_quotas),
     Endpoint(method="GET", path="/quota/{entity}", operation="get-quota", handler=get_quota),

@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from exotide.cloud.api import account, offers, zones
+from exotide.cloud.api import account, not_offered, offers, zones
+from exotide.cloud.api.anti_affinity_groups import endpoints as anti_affinity_groups
 from exotide.cloud.api.catalogue import DEFAULT_ZONE, ZONES
 from exotide.cloud.api.errors import ApiError, Invalid, NotFound, TooLarge
 from exotide.cloud.api.fields import Fields
@@ -35,7 +36,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *zones.ENDPOINTS,
     *account.ENDPOINTS,
     *offers.ENDPOINTS,
+    *not_offered.ENDPOINTS,
     *security_groups.ENDPOINTS,
+    *anti_affinity_groups.ENDPOINTS,
     *instances.ENDPOINTS,
     *instance_pools.ENDPOINTS,
     *load_balancers.ENDPOINTS,

@@ -30,8 +30,11 @@ QUOTAS: Final[Mapping[str, int]] = {
 """How many an organisation may have of each, as a new one starts with."""
 
 SERVICES_PER_BALANCER: Final = 10
+INSTANCES_PER_ANTI_AFFINITY_GROUP: Final = 8
 
 _NAMESPACE: Final = UUID("5f0e7c3e-6a4c-4f0a-9d2b-0e3c1d9a7b11")
+ORGANISATION_ID: Final = str(uuid5(_NAMESPACE, "organization"))
+
 _MOST_DISK_GIB: Final[Mapping[str, int]] = (
     {"micro": 200}
     | dict.fromkeys(("tiny", "small", "medium", "large"), 400)
@@ -88,7 +91,7 @@ class Template:
             "name": self.name,
             "family": self.family,
             "version": self.version,
-            "build": "local",
+            "build": self.created_at[:10],
             "visibility": "public",
             "created-at": self.created_at,
             "default-user": self.default_user,
@@ -127,21 +130,47 @@ INSTANCE_TYPES: Final[Mapping[str, InstanceType]] = {kind.id: kind for kind in _
 """By id. The ids are stable from one local cloud to the next, but are not Exoscale's."""
 
 
-def _debian(zone: str) -> Template:
-    name = "Linux Debian 12 (Bookworm) 64-bit"
-    return Template(
-        id=str(uuid5(_NAMESPACE, f"template/{zone}/{name}")),
-        zone=zone,
-        name=name,
-        family="linux debian",
-        version="12",
-        created_at="2026-06-01T00:00:00Z",
-        default_user="debian",
-        disk_bytes=10 * _GIB,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Release:
+    """One build of an operating system; a name may be built again, and the newest counts."""
 
+    name: str
+    version: str
+    built: str
+    default_user: str
+
+    def of(self, zone: str) -> Template:
+        return Template(
+            id=str(uuid5(_NAMESPACE, f"template/{zone}/{self.name}/{self.built}")),
+            zone=zone,
+            name=self.name,
+            family=f"linux {self.default_user}",
+            version=self.version,
+            created_at=f"{self.built}T00:00:00Z",
+            default_user=self.default_user,
+            disk_bytes=10 * _GIB,
+        )
+
+
+def _debian(version: str, nick: str, built: str) -> _Release:
+    name = f"Linux Debian {version} ({nick}) 64-bit"
+    return _Release(name=name, version=version, built=built, default_user="debian")
+
+
+def _ubuntu(version: str, built: str) -> _Release:
+    name = f"Linux Ubuntu {version} LTS 64-bit"
+    return _Release(name=name, version=version, built=built, default_user="ubuntu")
+
+
+_RELEASES: Final = (
+    _debian("12", "Bookworm", "2026-06-01"),
+    _debian("12", "Bookworm", "2026-01-12"),
+    _debian("13", "Trixie", "2026-05-18"),
+    _ubuntu("22.04", "2026-04-20"),
+    _ubuntu("24.04", "2026-05-04"),
+)
 
 TEMPLATES: Final[Mapping[str, Template]] = {
-    template.id: template for template in map(_debian, ZONES)
+    template.id: template for zone in ZONES for template in (each.of(zone) for each in _RELEASES)
 }
 """By id; a template exists in one zone."""

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+from exotide.cloud.api.anti_affinity_groups.model import AntiAffinityGroup
 from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.errors import Conflict, NotFound, QuotaExceeded
 from exotide.cloud.api.instance_pools.model import Pool
@@ -71,6 +72,7 @@ class World:
     background: Background = field(default_factory=Background)
     ssh_keys: dict[str, SshKey] = field(default_factory=dict)
     security_groups: dict[str, SecurityGroup] = field(default_factory=dict)
+    anti_affinity_groups: dict[str, AntiAffinityGroup] = field(default_factory=dict)
     instances: dict[str, Instance] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     load_balancers: dict[str, LoadBalancer] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from exotide.cloud.api.errors import Conflict
+from exotide.cloud.api.errors import Conflict, QuotaExceeded
 from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.instances.power import boot, bury, make
@@ -51,6 +51,7 @@ def add_member(world: World, pool: Pool) -> Instance:
 
     Raises:
         Conflict: No address is left.
+        QuotaExceeded: An anti-affinity group of the plan is full.
     """
     member = make(
         world,
@@ -69,16 +70,17 @@ def replace_member(world: World, pool: Pool, lost: Instance) -> None:
 
     Raises:
         Conflict: No address is left; the lost one is still a member.
+        QuotaExceeded: Likewise, an anti-affinity group of the plan is full.
     """
     fresh = _swap(world, pool, lost)
     world.background.spawn(_see_to_it(world, pool, fresh))
 
 
 def heal(world: World, pool: Pool, lost: Instance) -> None:
-    """Replace a member in error; while no address is left it stays, and is tried again."""
+    """Replace a member in error; while there is no room it stays, and is tried again."""
     try:
         replace_member(world, pool, lost)
-    except Conflict:
+    except (Conflict, QuotaExceeded):
         world.background.spawn(_see_to_it(world, pool, lost))
 
 
@@ -104,7 +106,7 @@ async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
         await asyncio.sleep(pause_s)
         if not _is_lost(pool, member):
             return
-        with suppress(Conflict):
+        with suppress(Conflict, QuotaExceeded):
             member = _swap(world, pool, member)
 
 

@@ -60,6 +60,8 @@ class Pool:
             shown["user-data"] = plan.user_data
         if plan.security_groups:
             shown["security-groups"] = [{"id": group} for group in plan.security_groups]
+        if plan.anti_affinity_groups:
+            shown["anti-affinity-groups"] = [{"id": group} for group in plan.anti_affinity_groups]
         if plan.ssh_keys:
             shown["ssh-keys"] = [{"name": name} for name in plan.ssh_keys]
             shown["ssh-key"] = {"name": plan.ssh_keys[0]}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from exotide.cloud.api.errors import Busy, Invalid
+from exotide.cloud.api.anti_affinity_groups.rules import require_room
+from exotide.cloud.api.errors import ApiError, Busy, Invalid
 from exotide.cloud.api.fields import uuid_of
 from exotide.cloud.api.instance_pools.healing import (
     heal,
@@ -72,17 +73,25 @@ def delete_instance(world: World, call: Call) -> dict[str, object]:
     instance = world.instance(call.zone, call.path["id"])
     if instance.state is InstanceState.DESTROYING:
         raise Busy.of("instance", instance.id, instance.state)
-    pool = pool_of(world, instance)
+    pool, before = pool_of(world, instance), instance.state
     instance.become(InstanceState.DESTROYING)
     if pool is not None:
-        replace_member(world, pool, instance)
+        try:
+            replace_member(world, pool, instance)
+        except ApiError:
+            instance.state = before
+            raise
     return _start(world, instance, lambda: destroy(world, instance))
 
 
 def start_instance(world: World, call: Call) -> dict[str, object]:
     """Boot a stopped instance."""
     instance = world.instance(call.zone, call.path["id"])
+    if call.body.choice("rescue-profile", ("netboot", "netboot-efi")) is not None:
+        raise Invalid("rescue-profile: expected none: the local cloud does not offer them")
     require_state(instance, InstanceState.STOPPED, InstanceState.ERROR)
+    if instance.state is InstanceState.ERROR:
+        require_room(world, instance.plan.anti_affinity_groups)
     instance.become(InstanceState.STARTING)
     return _start(world, instance, lambda: _boot_or_heal(world, instance))
 

@@ -22,6 +22,7 @@ class Plan:
     """What the server finds: decoded, and unzipped if it was zipped."""
     labels: dict[str, str] = field(default_factory=dict)
     security_groups: tuple[str, ...] = ()
+    anti_affinity_groups: tuple[str, ...] = ()
     ssh_keys: tuple[str, ...] = ()
     public_ip_assignment: str = "inet4"
 
@@ -76,6 +77,9 @@ class Instance:
     def view(self) -> dict[str, object]:
         """Return everything."""
         shown = self.summary() | {"disk-size": self.plan.disk_gib}
+        if self.plan.anti_affinity_groups:
+            groups = self.plan.anti_affinity_groups
+            shown["anti-affinity-groups"] = [{"id": group} for group in groups]
         if self.plan.user_data:
             shown["user-data"] = self.plan.user_data
         return shown

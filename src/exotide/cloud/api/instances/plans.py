@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import zlib
 from base64 import b64decode
+from collections.abc import Container
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +15,13 @@ from exotide.cloud.api.fields import Fields
 from exotide.cloud.api.instances.model import Plan
 from exotide.cloud.api.world import World
 
-_NOT_OFFERED: Final = ("anti-affinity-groups", "elastic-ips", "private-networks")
+_NOT_OFFERED: Final = ("elastic-ips", "private-networks")
+_NEVER_ON: Final = (
+    "ipv6-enabled",
+    "tpm-enabled",
+    "secureboot-enabled",
+    "application-consistent-snapshot-enabled",
+)
 _MOST_BOOT_DATA: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
@@ -34,7 +41,9 @@ def changed_plan(world: World, zone: str, body: Fields, plan: Plan) -> Plan:
     """Read an update: absent or null leaves a field as it is, an empty list clears it."""
     _refuse_what_is_not_offered(body)
     kind = _instance_type(body) or plan.instance_type
-    groups, keys = _groups(world, body), _keys(world, body)
+    groups = _known(body, "security-groups", world.security_groups)
+    apart = _known(body, "anti-affinity-groups", world.anti_affinity_groups)
+    keys = _keys(world, body)
     labels = body.labels()
     plan = replace(
         plan,
@@ -43,6 +52,7 @@ def changed_plan(world: World, zone: str, body: Fields, plan: Plan) -> Plan:
         disk_gib=_disk(body, kind) or plan.disk_gib,
         labels=plan.labels if labels is None else labels,
         security_groups=plan.security_groups if groups is None else groups,
+        anti_affinity_groups=plan.anti_affinity_groups if apart is None else apart,
         ssh_keys=plan.ssh_keys if keys is None else keys,
     )
     user_data = body.text("user-data", most=32_768)
@@ -97,14 +107,14 @@ def _disk(body: Fields, kind: InstanceType | None) -> int | None:
     return body.integer("disk-size", least=10, most=most)
 
 
-def _groups(world: World, body: Fields) -> tuple[str, ...] | None:
-    groups = body.refs("security-groups")
-    if groups is None:
+def _known(body: Fields, name: str, known: Container[str]) -> tuple[str, ...] | None:
+    keys = body.refs(name)
+    if keys is None:
         return None
-    for group in groups:
-        if group not in world.security_groups:
-            raise Invalid.field("security-groups", "existing security groups", group)
-    return tuple(groups)
+    for key in keys:
+        if key not in known:
+            raise Invalid.field(name, f"existing {name.replace('-', ' ')}", key)
+    return tuple(keys)
 
 
 def _keys(world: World, body: Fields) -> tuple[str, ...] | None:
@@ -130,6 +140,7 @@ def _refuse_what_is_not_offered(body: Fields) -> None:
             raise Invalid.field(name, "none: the local cloud does not offer them", body.refs(name))
     if body.has("deploy-target"):
         raise Invalid("deploy-target: expected none: the local cloud does not offer them")
-    if body.boolean("ipv6-enabled"):
-        raise Invalid.field("ipv6-enabled", "false: the local cloud has IPv4 only", got=True)
+    for name in _NEVER_ON:
+        if body.boolean(name):
+            raise Invalid.field(name, "false: the local cloud does not offer it", got=True)
     body.choice("public-ip-assignment", ("inet4",))

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from exotide.cloud.api.anti_affinity_groups.rules import require_room
 from exotide.cloud.api.errors import Busy, FailureReason, OperationFailed
 from exotide.cloud.api.instances.model import Instance, Plan
 from exotide.cloud.api.load_balancers.following import follow, leave
@@ -24,7 +25,9 @@ def make(world: World, *, zone: str, name: str, plan: Plan, pool_id: str | None 
 
     Raises:
         Conflict: No address is left.
+        QuotaExceeded: One of its anti-affinity groups is full.
     """
+    require_room(world, plan.anti_affinity_groups)
     instance = Instance(
         id=world.new_id(),
         zone=zone,
