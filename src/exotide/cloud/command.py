@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -23,6 +22,8 @@ from exotide.cloud.daemon import Settings, run
 from exotide.cloud.directory import RUN_DIR, Entry, find, living
 from exotide.cloud.errors import CloudUnusable, NoCloud
 from exotide.cloud.ports import CloudFault
+from exotide.cloud.proxy.authority import default_folder
+from exotide.cloud.proxy.environment import Mode, environment, exports, unsets
 
 app = App(name="cloud", help="A local Exoscale: the API, and real servers behind it.")
 
@@ -53,6 +54,7 @@ def start(
     command: str | None = None,
     servers: drivers.Name = "processes",
     quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
+    ca_dir: Path | None = None,
 ) -> int:
     """
     Run a local cloud until Ctrl-C or TERM.
@@ -78,6 +80,9 @@ def start(
         work on the API alone.
     quota
         Limits of the organisation that differ from a new one's: --quota.instance 250.
+    ca_dir
+        Folder of the proxy's certificate authority; by default /var/lib/exotide/ca for root,
+        ~/.local/share/exotide/ca for others. Made at the first start; later starts use it again.
     """
     _log_to_stderr()
     pace = Pace(speed=speed, boot_delay_s=boot_delay_s)
@@ -89,23 +94,44 @@ def start(
         quotas=quota or {},
         vcpu_cores=vcpu_cores,
         command=command,
+        ca_dir=ca_dir or default_folder(),
     )
     return _guarded(lambda: asyncio.run(run(settings, on_ready=_announce)))
 
 
 @app.command
-def env(*, port: _Port | None = None, run_dir: Path = RUN_DIR) -> int:
+def env(
+    *,
+    port: _Port | None = None,
+    mode: Mode = "proxy",
+    unset: Annotated[bool, Parameter(negative="")] = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
+    run_dir: Path = RUN_DIR,
+) -> int:
     """
-    Print what to export, for `eval "$(exotide cloud env)"`.
+    Print what to export, for `eval "$(exotide cloud env)"`. It holds the secret.
 
     Parameters
     ----------
     port
         Which cloud, if several run.
+    mode
+        proxy: every tool reaches this cloud, and no https connection anything else.
+        direct: only tools that ask EXOSCALE_API_ENDPOINT reach it; others reach the real Exoscale.
+    unset
+        Print what takes the exports back.
+    json
+        Print the variables as JSON.
     run_dir
         Where the cloud keeps its files.
     """
-    return _guarded(lambda: _print_exports(find(port, run_dir=run_dir)))
+
+    def show() -> None:
+        cloud = find(port, run_dir=run_dir)
+        variables = environment(cloud.access, ca_file=cloud.ca_file, mode=mode)
+        _say(unsets(variables) if unset else _as_json(variables) if json else exports(variables))
+
+    return _guarded(show)
 
 
 @app.command
@@ -164,12 +190,11 @@ def _announce(cloud: Entry) -> None:
     _say(f"local cloud {cloud.cloud_id} is ready: {cloud.access.endpoint}")
     _say(f'to use it: eval "$(exotide cloud env --port {port})"')
     if sys.stdout.isatty():
-        _print_exports(cloud)
+        _say(exports(environment(cloud.access, ca_file=cloud.ca_file, mode="proxy")))
 
 
-def _print_exports(cloud: Entry) -> None:
-    for name, value in cloud.access.environment().items():
-        _say(f"export {name}={shlex.quote(value)}")
+def _as_json(variables: Mapping[str, str]) -> str:
+    return json.dumps(variables, indent=2)
 
 
 def _print_json(clouds: list[Entry]) -> None:

@@ -18,6 +18,7 @@ from exotide.cloud import drivers
 from exotide.cloud.api.world import Pace
 from exotide.cloud.directory import RUN_DIR, Entry, publish
 from exotide.cloud.drivers import Wanted
+from exotide.cloud.proxy.tls import Tls
 from exotide.cloud.service import HOST, Access, LocalCloud, listen
 
 _log: Final = structlog.get_logger(__name__)
@@ -38,6 +39,8 @@ class Settings:
     """Host cores per vCPU. None: the driver decides by what the host has."""
     command: str | None = None
     """What servers without a role run, beside the node exporter."""
+    ca_dir: Path | None = None
+    """Folder of the certificate authority. None: no proxy mode."""
 
 
 async def run(settings: Settings, *, on_ready: Callable[[Entry], None]) -> None:
@@ -45,7 +48,7 @@ async def run(settings: Settings, *, on_ready: Callable[[Entry], None]) -> None:
     Run until TERM or INT, then take everything down.
 
     Raises:
-        CloudUnusable: The port is taken, or programs are missing.
+        CloudUnusable: The port is taken, programs or the certificate authority cannot be used.
         CloudFault: The host is not able to run servers; says what it needs.
     """
     stop = asyncio.Event()
@@ -72,6 +75,7 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
             command=settings.command,
         ),
     )
+    tls = None if settings.ca_dir is None else Tls(settings.ca_dir)
     host_socket = listen(HOST, settings.port)
     port = int(host_socket.getsockname()[1])
     access = Access.fresh(port)
@@ -84,10 +88,15 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
             sockets=[host_socket, *driver.sockets(port)],
             pace=settings.pace,
             quotas=settings.quotas,
+            tls=tls,
         )
         async with cloud:
             entry = Entry(
-                cloud_id=cloud_id, pid=os.getpid(), access=access, fabric_ip=driver.fabric_ip()
+                cloud_id=cloud_id,
+                pid=os.getpid(),
+                access=access,
+                fabric_ip=driver.fabric_ip(),
+                ca_file=None if tls is None else tls.ca_file,
             )
             publish(settings.run_dir / cloud_id, entry)
             yield entry

@@ -37,6 +37,8 @@ class Entry:
     access: Access
     fabric_ip: str
     """Where the emulated servers reach the API; its port is the same."""
+    ca_file: Path | None = None
+    """What clients of the proxy must trust. None: this cloud is no proxy."""
 
     @property
     def agent_endpoint(self) -> str:
@@ -54,6 +56,7 @@ class Entry:
             "endpoint": self.access.endpoint,
             "fabric_ip": self.fabric_ip,
             "agent_endpoint": self.agent_endpoint,
+            "ca_file": None if self.ca_file is None else str(self.ca_file),
         }
 
 
@@ -119,4 +122,5 @@ def _entry(cloud_id: str, raw: Mapping[str, str]) -> Entry:
             port=int(raw["port"]), key=raw["key"], secret=raw["secret"], zone=raw["zone"]
         ),
         fabric_ip=raw["fabric_ip"],
+        ca_file=Path(raw["ca_file"]) if raw.get("ca_file") else None,
     )

@@ -4,6 +4,7 @@ Why a local cloud cannot start or cannot be found, as one tree. All end the prog
 * CloudUnusable
   x PortInUse         another program listens there; names a way to choose another port
   x ProgramsMissing   system programs are not installed; names their Debian packages
+  x AuthorityUnusable the proxy's certificate authority is damaged or cannot be written
   x NoCloud           no running cloud was found, or more than one
 
 What the drivers report is beside this: `exotide.cloud.servers.errors`.
@@ -12,6 +13,7 @@ What the drivers report is beside this: `exotide.cloud.servers.errors`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class CloudUnusable(Exception):
@@ -32,6 +34,16 @@ class ProgramsMissing(CloudUnusable):
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("\n  ".join(["system programs are missing", *reasons]))
+
+
+class AuthorityUnusable(CloudUnusable):
+    """The certificate authority cannot be used as it is."""
+
+    def __init__(self, place: Path, reason: str) -> None:
+        super().__init__(
+            f"certificate authority: {place}: {reason}; repair or remove it (the next start makes "
+            "a new one), or choose another folder with --ca-dir"
+        )
 
 
 class NoCloud(CloudUnusable):

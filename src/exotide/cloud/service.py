@@ -22,6 +22,7 @@ from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.world import Pace, World
 from exotide.cloud.errors import PortInUse
 from exotide.cloud.ports import Balancers, CloudFault, Servers
+from exotide.cloud.proxy.front import TlsSource, front
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -110,6 +111,7 @@ class LocalCloud:
         sockets: Listening sockets for the API; closed with the cloud.
         quotas: Those that differ from a new organisation's.
         around: Wraps the API, so that somebody sees its answers.
+        tls: TLS contexts of tunnels to `*.exoscale.com`; without, CONNECT is refused.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class LocalCloud:
         pace: Pace | None = None,
         quotas: Mapping[str, int] | None = None,
         around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+        tls: TlsSource | None = None,
     ) -> None:
         self.access = access
         self.world = World(
@@ -135,6 +138,8 @@ class LocalCloud:
         self._server = _Server(
             uvicorn.Config(
                 around(Api(self.world, default_zone=access.zone)),
+                http=front(tls),
+                proxy_headers=False,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

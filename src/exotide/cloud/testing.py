@@ -27,6 +27,7 @@ from exotide.cloud.ports import (
     ServerSpec,
     ServiceSpec,
 )
+from exotide.cloud.proxy.front import TlsSource
 from exotide.cloud.service import Access, LocalCloud, listen
 from exotide.cloud.watching import Watched, Watcher
 
@@ -241,6 +242,7 @@ def running_cloud(
     zone: str = "at-vie-1",
     key: str = "EXOtestkey000000000000000",
     secret: str = "testsecret",  # noqa: S107 - of a cloud that lives as long as a test
+    tls: TlsSource | None = None,
 ) -> Iterator[RunningCloud]:
     """Serve the API on a random port of 127.0.0.1, in a thread of its own, on any drivers."""
     servers = servers if servers is not None else FakeServers()
@@ -255,6 +257,7 @@ def running_cloud(
         pace=pace or Pace(),
         quotas=quotas,
         around=watched,
+        tls=tls,
     )
     ready, stop = threading.Event(), asyncio.Event()
     errors: list[BaseException] = []

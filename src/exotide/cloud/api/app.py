@@ -1,14 +1,15 @@
 """
 The API over HTTP: authenticate, read, find the operation, carry it out, answer JSON.
 
-Direct mode: `http://HOST:PORT/v2` is the default zone, `http://HOST:PORT/z/<zone>/v2` any zone.
+Zones by path (direct mode) or by host name (proxy mode): see `hosts`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl
 
@@ -20,8 +21,9 @@ from starlette.types import Receive, Scope, Send
 from exotide.cloud.api import account, not_offered, offers, zones
 from exotide.cloud.api.anti_affinity_groups import endpoints as anti_affinity_groups
 from exotide.cloud.api.catalogue import DEFAULT_ZONE, ZONES
-from exotide.cloud.api.errors import ApiError, Invalid, NotFound, TooLarge
+from exotide.cloud.api.errors import ApiError, Forbidden, Invalid, NotFound, TooLarge
 from exotide.cloud.api.fields import Fields
+from exotide.cloud.api.hosts import zone_endpoint, zone_of_host
 from exotide.cloud.api.instance_pools import endpoints as instance_pools
 from exotide.cloud.api.instances import endpoints as instances
 from exotide.cloud.api.load_balancers import endpoints as load_balancers
@@ -48,7 +50,6 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 PUBLIC: Final = frozenset((each.method, each.path) for each in ENDPOINTS if each.public)
 MOST_BODY_BYTES: Final = 1024 * 1024
 _PLACE: Final = re.compile(r"(?:/z/(?P<zone>[a-z0-9-]+))?/v2(?P<path>/.*)")
-_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
 
 
 class Api:
@@ -90,24 +91,36 @@ class Api:
 
     def _carry_out(self, request: Request, body: bytes) -> Mapping[str, object]:
         query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        zone, path = self._place(request.scope["path"])
+        zone, path = self._place(request)
         if not self._is_public(request, path):
             self._authenticate(request, query, body)
         endpoint, parameters = self._router.find(request.method, path)
         call = Call(
-            zone=zone, base=_base(request), body=_fields(body), query=query, path=parameters
+            zone=zone,
+            endpoint_of=_endpoints(request),
+            body=_fields(body),
+            query=query,
+            path=parameters,
         )
         return endpoint.handler(self._world, call)
 
-    def _place(self, path: str) -> tuple[str, str]:
-        """Split a path into zone and what is below /v2."""
+    def _place(self, request: Request) -> tuple[str, str]:
+        """Find out the zone, and what of the path is below /v2."""
+        path: str = request.scope["path"]
+        if not path.startswith("/"):
+            raise Forbidden(f"no proxy for {path}; only CONNECT *.exoscale.com:443 is served")
         match = _PLACE.fullmatch(path)
         if match is None:
             raise NotFound(f"no such path: {path}; the API is below /v2 and /z/<zone>/v2")
-        zone = match["zone"] or self._default_zone
+        zone = match["zone"] or self._zone_of(request)
         if zone not in ZONES:
             raise NotFound.of("zone", zone)
         return zone, match["path"]
+
+    def _zone_of(self, request: Request) -> str:
+        if request.scope.get("scheme") != "https":
+            return self._default_zone
+        return zone_of_host(request.headers.get("host", ""), self._default_zone)
 
     def _is_public(self, request: Request, path: str) -> bool:
         """Whether no signature is needed; one that is there is verified all the same."""
@@ -152,13 +165,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _base(request: Request) -> str:
-    """Where the client reached us: endpoints in answers must be reachable for it, too."""
-    host = request.headers.get("host", "")
-    if _HOST.fullmatch(host):
-        return f"http://{host}"
-    address, port = request.scope["server"]
-    return f"http://{address}:{port}"
+def _endpoints(request: Request) -> Callable[[str], str]:
+    """Say where zones are for this client: endpoints in answers must be reachable for it, too."""
+    return partial(
+        zone_endpoint,
+        scheme=request.scope.get("scheme", "http"),
+        host=request.headers.get("host", ""),
+        server=request.scope["server"],
+    )
 
 
 def _refusal(error: ApiError) -> Response:

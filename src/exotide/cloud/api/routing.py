@@ -15,8 +15,8 @@ class Call:
     """One request that may be carried out: authentic, and read."""
 
     zone: str
-    base: str
-    """Where the request came in: scheme and host, so that answers can name endpoints there."""
+    endpoint_of: Callable[[str], str]
+    """A zone's base URL as the client reaches it, so that answers can name it."""
     body: Fields
     query: Sequence[tuple[str, str]] = ()
     path: Mapping[str, str] = field(default_factory=dict)

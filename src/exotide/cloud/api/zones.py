@@ -8,12 +8,12 @@ from exotide.cloud.api.world import World
 
 
 def list_zones(_: World, call: Call) -> dict[str, object]:
-    """List all zones, with endpoints on the host that the request came to."""
+    """List all zones, with endpoints that the client can reach."""
     return {
         "zones": [
             {
                 "name": zone,
-                "api-endpoint": f"{call.base}/z/{zone}/v2",
+                "api-endpoint": call.endpoint_of(zone),
                 "sos-endpoint": f"https://sos-{zone}.exo.io",
             }
             for zone in ZONES
