@@ -27,6 +27,7 @@ from pathlib import Path
 import structlog
 
 from exotide.cloud.balancer import HaproxyBalancers
+from exotide.cloud.firewall import OPEN
 from exotide.cloud.ports import HealthCheck, ServerSpec, ServiceSpec
 from exotide.cloud.servers.processes import ProcessServers
 
@@ -98,6 +99,7 @@ class Stand:
             ip=self.servers.reserve_ip(),
             vcpus=1,
             memory_bytes=512 << 20,
+            firewall=OPEN,
         )
         await self.servers.start(spec)
         self.members.append(spec)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from exotide.cloud.firewall import OPEN, Firewall
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers.processes import ProcessServers
 
@@ -63,8 +64,9 @@ class Tools:
         role: str | None = None,
         user_data: bytes = b"",
         boot_delay_s: float = 0.0,
+        firewall: Firewall = OPEN,
     ) -> ServerSpec:
-        """One small server with an address of its own."""
+        """One small server with an address of its own, open to all."""
         identifier = str(uuid.uuid4())
         return ServerSpec(
             id=identifier,
@@ -75,6 +77,7 @@ class Tools:
             labels={"role": role} if role else {},
             user_data=user_data,
             boot_delay_s=boot_delay_s,
+            firewall=firewall,
         )
 
     def fetch(self, url: str, timeout_s: float = 2.0) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from exotide.cloud.balancer import HaproxyBalancers
+from exotide.cloud.firewall import OPEN
 from exotide.cloud.ports import HealthCheck, ServerSpec, ServiceSpec
 from exotide.cloud.servers.processes import ProcessServers
 
@@ -30,6 +31,7 @@ async def main() -> None:
         ip=servers.reserve_ip(),
         vcpus=1,
         memory_bytes=1 << 29,
+        firewall=OPEN,
     )
     await servers.start(spec)
     balancers = HaproxyBalancers(servers.network, run_dir, cloud_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Final
 
+from exotide.cloud.firewall import Firewall
 from exotide.cloud.ports import OutOfAddresses, ServerFailed, ServerSpec, ServiceSpec
 from exotide.cloud.servers.errors import UnknownBalancer, UnknownServer
 from exotide.cloud.servers.leftovers import Lease
@@ -103,6 +104,9 @@ class EmulatedServers:
         server = self._servers.get(server_id)
         if server is None or not server.runs:
             raise UnknownServer(f"server {server_id} was not started, or is stopped")
+
+    async def set_firewall(self, server_id: str, firewall: Firewall) -> None:
+        """Do nothing: there is no packet to filter."""
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """Ignore the callback: nothing here dies by itself."""

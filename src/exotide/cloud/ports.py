@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from exotide.cloud.firewall import Firewall
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSpec:
@@ -22,6 +24,8 @@ class ServerSpec:
     """`role` chooses what a process server runs: member, monitoring, or only the exporter."""
     user_data: bytes = field(default=b"", repr=False)
     """Decoded (and unzipped) user-data; empty if none was given. May hold secrets: not in repr."""
+    firewall: Firewall = field(default_factory=Firewall)
+    """Filters from the first packet on; by default nothing reaches the server."""
     boot_delay_s: float = 0.0
     """Time that passes between power-on and the first program, as a real boot would take."""
 
@@ -87,6 +91,17 @@ class Servers(Protocol):
 
     async def reboot(self, server_id: str) -> None:
         """Stop the programs and start them again; address and files stay."""
+
+    async def set_firewall(self, server_id: str, firewall: Firewall) -> None:
+        """
+        Filter by this from now on, in one step; connections that are let in stay open.
+
+        The newest call wins, over the one in `start`, too. Nothing happens to a server that was
+        not started.
+
+        Raises:
+            CloudFault: The former filter is still in force.
+        """
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """Call callback(server_id, reason), on the event loop, when a server dies unasked."""

@@ -18,6 +18,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from exotide.cloud.api.world import Pace
+from exotide.cloud.firewall import Firewall
 from exotide.cloud.ports import (
     Balancers,
     CloudFault,
@@ -57,6 +58,11 @@ class FakeServers:
         self.stopped: list[tuple[str, float]] = []
         """Ids and grace, in order."""
         self.rebooted: list[str] = []
+        self.firewalls: dict[str, Firewall] = {}
+        """What each server filters by; servers that are stopped are not in it."""
+        self.firewall_changes: list[tuple[str, Firewall]] = []
+        """Every change after the start, in order."""
+        self._firewall_failures: list[str] = []
         self.dies_at_boot: set[str] = set()
         """Ids of servers that die before the caller of `start` knows that they run."""
         self.is_open = False
@@ -90,10 +96,25 @@ class FakeServers:
         """Let the next boots fail."""
         self._failures += [reason] * times
 
+    def fail_next_firewall(self, reason: str = "no nft") -> None:
+        """Let the next change of a filter fail."""
+        self._firewall_failures.append(reason)
+
+    async def set_firewall(self, server_id: str, firewall: Firewall) -> None:
+        if server_id not in self.firewalls:
+            return
+        await asyncio.sleep(0)
+        if self._firewall_failures:
+            raise CloudFault(self._firewall_failures.pop(0))
+        if server_id in self.firewalls:
+            self.firewalls[server_id] = firewall
+            self.firewall_changes.append((server_id, firewall))
+
     async def start(self, spec: ServerSpec) -> None:
         if spec.ip not in self._reserved:
             raise ServerFailed(f"address {spec.ip} was not reserved")
         stopped = self._booting[spec.id] = asyncio.Event()
+        self.firewalls[spec.id] = spec.firewall
         try:
             await asyncio.sleep(0)
             if spec.boot_delay_s > 0:
@@ -103,8 +124,10 @@ class FakeServers:
         finally:
             del self._booting[spec.id]
         if stopped.is_set():
+            self.firewalls.pop(spec.id, None)
             raise ServerFailed(f"server {spec.id} was stopped while it booted")
         if self._failures:
+            self.firewalls.pop(spec.id, None)
             raise ServerFailed(self._failures.pop(0))
         self.running[spec.id] = spec
         self.started.append(spec)
@@ -115,6 +138,8 @@ class FakeServers:
         if server_id in self._booting:
             self._booting[server_id].set()
         await asyncio.sleep(0)
+        if server_id not in self._booting:
+            self.firewalls.pop(server_id, None)
         if self.running.pop(server_id, None) is not None:
             self.stopped.append((server_id, grace_s))
 
@@ -135,6 +160,7 @@ class FakeServers:
 
     def _die(self, server_id: str, reason: str) -> None:
         if self.running.pop(server_id, None) is not None:
+            self.firewalls.pop(server_id, None)
             for callback in self._callbacks:
                 callback(server_id, reason)
 

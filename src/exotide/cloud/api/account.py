@@ -52,7 +52,9 @@ def register_ssh_key(world: World, call: Call) -> dict[str, object]:
     public = call.body.must("public-key", call.body.text("public-key", most=16_384))
     if name in world.ssh_keys:
         raise Conflict(f"ssh key {name} already exists")
-    world.ssh_keys[name] = SshKey(name=name, fingerprint=_fingerprint(public))
+    world.ssh_keys[name] = SshKey(
+        name=name, fingerprint=_fingerprint(public), public_key=public.strip()
+    )
     return world.operations.start(zone=call.zone, kind="ssh-key", key=world.new_id())
 
 

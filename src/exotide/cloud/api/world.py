@@ -23,7 +23,7 @@ from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.load_balancers.model import LoadBalancer, Service
 from exotide.cloud.api.operations import Background, Operations
-from exotide.cloud.api.security_groups.model import SecurityGroup
+from exotide.cloud.api.security_groups.model import Filters, SecurityGroup
 from exotide.cloud.ports import Balancers, OutOfAddresses, Servers
 
 _SUFFIX: Final = string.ascii_lowercase + string.digits
@@ -49,6 +49,8 @@ class Pace:
 class SshKey:
     name: str
     fingerprint: str
+    public_key: str = ""
+    """As sent: type, base64, comment. The API never shows it; a server that has it does."""
 
     def view(self) -> dict[str, object]:
         """Return the key as the API shows it."""
@@ -76,6 +78,7 @@ class World:
     instances: dict[str, Instance] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     load_balancers: dict[str, LoadBalancer] = field(default_factory=dict)
+    filters: Filters = field(default_factory=Filters)
     operations: Operations = field(init=False)
 
     def __post_init__(self) -> None:

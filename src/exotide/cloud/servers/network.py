@@ -24,11 +24,15 @@ from typing import Final, TypeVar
 from exotide.cloud.ports import OutOfAddresses
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import HostUnsuitable
+from exotide.cloud.servers.underlay import Guard
 
 T = TypeVar("T")
 
 NAMESPACES: Final = Path("/run/netns")
 CLONE_NEWNET: Final = 0x40000000
+METADATA_IP: Final = "169.254.169.254"
+"""Where each server finds out about itself."""
+METADATA_PORT: Final = 80
 FIRST_HOST, LAST_HOST = 2, 253
 """1 is the bridge, 254 the host."""
 
@@ -120,6 +124,7 @@ class Network:
             f"link add br0 address {mac_of(self.fabric_ip)} type bridge",
             "link set host0 master br0 up",
             f"addr add {self.fabric_ip}/24 dev br0",
+            f"addr add {METADATA_IP}/32 dev br0",
             "link set br0 up",
             namespace=fabric,
         )
@@ -154,11 +159,28 @@ class Network:
             self._given.remove(ip)
             self._free.append(ip)
 
-    async def attach(self, identifier: str, ip: str) -> Path:
-        """Make a namespace with this address on the bridge and give its path."""
+    async def attach(self, identifier: str, ip: str, *, guard: Guard | None = None) -> Path:
+        """
+        Make a namespace with this address on the bridge and give its path.
+
+        Args:
+            guard: Called with the namespace; nothing reaches it before the call has returned.
+        """
         namespace = server_namespace(self.cloud_id, identifier)
         port = f"v{short(identifier)}"
         await run("ip", "netns", "add", namespace)
+        cabling = asyncio.create_task(self._cable(namespace, port, ip))
+        try:
+            if guard is not None:
+                await guard(self.namespace(identifier))
+        finally:
+            await cabling
+        # The port last: the bridge then forwards from the first frame on.
+        await _batch(f"link set {port} master br0 up", namespace=fabric_namespace(self.cloud_id))
+        await asyncio.to_thread(in_namespace, self.namespace(identifier), lambda: _announce(ip))
+        return self.namespace(identifier)
+
+    async def _cable(self, namespace: str, port: str, ip: str) -> None:
         await _batch(
             f"link add {port} type veth peer name eth0 address {mac_of(ip)} netns {namespace}",
             namespace=fabric_namespace(self.cloud_id),
@@ -167,12 +189,9 @@ class Network:
             "link set lo up",
             f"addr add {ip}/24 dev eth0",
             "link set eth0 up",
+            f"route add {METADATA_IP} dev eth0",
             namespace=namespace,
         )
-        # The port last: the bridge then forwards from the first frame on.
-        await _batch(f"link set {port} master br0 up", namespace=fabric_namespace(self.cloud_id))
-        await asyncio.to_thread(in_namespace, self.namespace(identifier), lambda: _announce(ip))
-        return self.namespace(identifier)
 
     async def detach(self, identifier: str) -> None:
         """Remove the namespace and its cable; fine if they are gone."""
@@ -193,6 +212,10 @@ class Network:
             OSError: when the port is taken there.
         """
         return in_namespace(self.fabric, lambda: _listener(self.fabric_ip, port))
+
+    def metadata_socket(self) -> socket.socket:
+        """Give a socket at 169.254.169.254, port 80: on the bridge, with a route to it in all."""
+        return in_namespace(self.fabric, lambda: _listener(METADATA_IP, METADATA_PORT))
 
     def served_port(self, port: int) -> int:
         """Give the port itself: a balancer has an address with all its ports."""

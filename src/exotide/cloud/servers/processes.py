@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from typing import Final
 
 import structlog
 
+from exotide.cloud.firewall import Firewall
 from exotide.cloud.ports import CloudFault, ServerFailed, ServerSpec
 from exotide.cloud.servers import cgroups, leftovers, roles, shares, userdata
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.errors import HostUnsuitable, UnknownServer
+from exotide.cloud.servers.firewall import Firewalls
 from exotide.cloud.servers.machine import Folder, Machine
 from exotide.cloud.servers.meters import Meter, MeterThread
 from exotide.cloud.servers.namespaces import Namespaces
@@ -56,6 +59,8 @@ class Slot:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    starts: int = 0
+    """Calls of `start` that have not returned."""
 
 
 class ProcessServers:
@@ -100,6 +105,7 @@ class ProcessServers:
         self._groups: Cgroups | None = None
         self._lease: leftovers.Lease | None = None
         self._meters = MeterThread()
+        self._firewalls = Firewalls()
         self._servers: dict[str, Server] = {}
         self._slots: dict[str, Slot] = {}
         self._on_death: list[Callable[[str, str], None]] = []
@@ -122,6 +128,10 @@ class ProcessServers:
     def fabric_socket(self, port: int) -> socket.socket:
         """Give a TCP socket that listens at `fabric_ip`. Raises OSError when the port is taken."""
         return self.network.listen(port)
+
+    def metadata_socket(self) -> socket.socket | None:
+        """Give a TCP socket at 169.254.169.254, port 80; None where servers cannot reach that."""
+        return self.network.metadata_socket()
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """Call callback(server_id, reason), on the event loop, when a server dies unasked."""
@@ -186,25 +196,18 @@ class ProcessServers:
             MissingProgram: naming the package; nothing of the server is left.
         """
         slot = self._slots.setdefault(spec.id, Slot())
-        async with slot.lock:
-            server = self._servers.get(spec.id)
-            if server is not None and not server.machine.ended.is_set():
-                return
-            if server is not None:
-                await self._remove(server, grace_s=0.0)
-            slot.stopping.clear()
-            try:
-                await self._wait_for_power(spec, slot)
-                await self._build(spec)
-            except (OSError, CloudFault) as error:
-                self._forget(spec.id, slot)
-                known = isinstance(error, (ServerFailed, HostUnsuitable))
-                if known:
-                    raise
-                raise ServerFailed(f"server {spec.name} did not start: {error}") from error
-            except BaseException:
-                self._forget(spec.id, slot)
-                raise
+        slot.starts += 1
+        self._firewalls.plan(spec.id, spec.firewall)
+        try:
+            async with slot.lock:
+                await self._start(spec, slot)
+        except (ServerFailed, HostUnsuitable):
+            raise
+        except (OSError, CloudFault) as error:
+            raise ServerFailed(f"server {spec.name} did not start: {error}") from error
+        finally:
+            slot.starts -= 1
+            self._forget(spec.id, slot)
 
     async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
         """TERM, wait up to grace_s for a clean end, KILL, remove namespace, group and files."""
@@ -234,6 +237,25 @@ class ProcessServers:
             server.machine = self._machine(server.spec)
             await self._power_on(server)
 
+    async def set_firewall(self, server_id: str, firewall: Firewall) -> None:
+        """
+        Filter by this from now on, in one step; connections that are let in stay open.
+
+        Raises:
+            CommandFailed: with nft's words; the former filter is still in force.
+        """
+        await self._firewalls.change(server_id, firewall)
+
+    async def _start(self, spec: ServerSpec, slot: Slot) -> None:
+        server = self._servers.get(spec.id)
+        if server is not None and not server.machine.ended.is_set():
+            return
+        if server is not None:
+            await self._remove(server, grace_s=0.0)
+        slot.stopping.clear()
+        await self._wait_for_power(spec, slot)
+        await self._build(spec)
+
     async def _wait_for_power(self, spec: ServerSpec, slot: Slot) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(slot.stopping.wait(), spec.boot_delay_s or 0.001)
@@ -247,7 +269,8 @@ class ProcessServers:
         try:
             files = userdata.fitted(userdata.parse(spec.user_data), server.machine.fit)
             self._ready_groups.create(self._group(spec))
-            await self.network.attach(spec.id, spec.ip)
+            guard = functools.partial(self._firewalls.raise_in, spec.id)
+            await self.network.attach(spec.id, spec.ip, guard=guard)
             folder = server.machine.folder
             await asyncio.to_thread(folder.make, spec)
             await asyncio.to_thread(userdata.write, files, folder.srv)
@@ -309,6 +332,7 @@ class ProcessServers:
 
     async def _remove(self, server: Server, *, grace_s: float) -> None:
         await self._power_off(server, grace_s=grace_s)
+        self._firewalls.lower(server.spec.id)
         await self.network.detach(server.spec.id)
         await asyncio.to_thread(cgroups.remove_all, self._ready_groups, self._group(server.spec))
         await asyncio.to_thread(server.machine.folder.remove)
@@ -336,8 +360,11 @@ class ProcessServers:
                 server.meter.limit(None if server.booting else cores[key])
 
     def _forget(self, server_id: str, slot: Slot) -> None:
-        if self._slots.get(server_id) is slot and server_id not in self._servers:
+        """Unless it runs, or waits to be started again."""
+        known = self._slots.get(server_id) is slot
+        if known and server_id not in self._servers and slot.starts == 0:
             del self._slots[server_id]
+            self._firewalls.forget(server_id)
 
     def _machine(self, spec: ServerSpec) -> Machine:
         folder = Folder(path=self.run_dir / self.cloud_id / short(spec.id))

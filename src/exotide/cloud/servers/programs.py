@@ -23,6 +23,7 @@ class Source:
 SOURCES: Final = {
     "ip": Source(names=("ip",), package="iproute2"),
     "nsenter": Source(names=("nsenter",), package="util-linux"),
+    "nft": Source(names=("nft",), package="nftables"),
     "unshare": Source(names=("unshare",), package="util-linux"),
     "setpriv": Source(names=("setpriv",), package="util-linux"),
     "mount": Source(names=("mount",), package="mount"),

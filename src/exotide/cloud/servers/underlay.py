@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers.cgroups import Cgroups
+
+Guard = Callable[[Path], Awaitable[None]]
+"""Filters what may reach a network namespace."""
 
 
 class Net(Protocol):
@@ -38,14 +41,22 @@ class Net(Protocol):
     def release_ip(self, ip: str) -> None:
         """Take an address back."""
 
-    async def attach(self, identifier: str, ip: str) -> Path | None:
-        """Make the address usable; gives the network namespace that has it, if one does."""
+    async def attach(self, identifier: str, ip: str, *, guard: Guard | None = None) -> Path | None:
+        """
+        Make the address usable; gives the network namespace that has it, if one does.
+
+        Args:
+            guard: Called with the namespace, if there is one, before anything reaches it.
+        """
 
     async def detach(self, identifier: str) -> None:
         """Undo `attach`; fine if it is undone."""
 
     def listen(self, port: int) -> socket.socket:
         """Give a socket that listens at `fabric_ip`. Raises OSError when the port is taken."""
+
+    def metadata_socket(self) -> socket.socket | None:
+        """Give a socket at 169.254.169.254, port 80; None where servers cannot reach that."""
 
     def served_port(self, port: int) -> int:
         """Say on which port a balancer serves what the API calls `port`."""

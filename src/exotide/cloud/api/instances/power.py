@@ -12,6 +12,7 @@ from exotide.cloud.api.anti_affinity_groups.rules import require_room
 from exotide.cloud.api.errors import Busy, FailureReason, OperationFailed
 from exotide.cloud.api.instances.model import Instance, Plan
 from exotide.cloud.api.load_balancers.following import follow, leave
+from exotide.cloud.api.security_groups.filtering import follow_membership, hand_over
 from exotide.cloud.api.states import InstanceState
 from exotide.cloud.api.world import World
 from exotide.cloud.ports import CloudFault, ServerSpec
@@ -45,12 +46,14 @@ async def boot(world: World, instance: Instance) -> None:
     """
     Start the server of an instance that is starting; does nothing if it no longer is.
 
-    Its load balancers learn of it when its programs run. A boot that a stop cuts short, or whose
-    server died and was replaced already, is no failure of the boot.
+    Servers whose rules name its groups let it in before it runs; its load balancers learn of it
+    when its programs run. A boot that a stop cuts short, or whose server died and was replaced
+    already, is no failure of the boot.
 
     Raises:
         CloudFault: It does not boot; the instance is in error.
     """
+    await follow_membership(world)
     if instance.state is not InstanceState.STARTING:
         return
     try:
@@ -102,13 +105,14 @@ async def destroy(world: World, instance: Instance) -> None:
 
 
 async def bury(world: World, instance: Instance, *, grace_s: float = 0.0) -> None:
-    """Stop what is left of a server, give its address back, forget the instance."""
+    """Stop what is left of a server, forget the instance, give its address back."""
     try:
         with _faults("stop", instance):
             await world.servers.stop(instance.id, grace_s=grace_s)
     finally:
-        world.servers.release_ip(instance.ip)
         world.instances.pop(instance.id, None)
+        await follow_membership(world)  # before another server gets the address
+        world.servers.release_ip(instance.ip)
 
 
 def require_state(instance: Instance, *allowed: InstanceState) -> None:
@@ -145,5 +149,6 @@ def _spec(world: World, instance: Instance) -> ServerSpec:
         memory_bytes=plan.instance_type.memory_bytes,
         labels=dict(plan.labels),
         user_data=plan.boot_data,
+        firewall=hand_over(world, instance),
         boot_delay_s=world.pace.boot_delay_s / world.pace.speed,
     )

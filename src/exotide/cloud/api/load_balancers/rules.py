@@ -14,6 +14,7 @@ from exotide.cloud.api.errors import Busy, Conflict, QuotaExceeded
 from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.load_balancers.following import set_members
 from exotide.cloud.api.load_balancers.model import Check, LoadBalancer, Service
+from exotide.cloud.api.security_groups.filtering import follow_membership
 from exotide.cloud.api.states import BalancerState, PoolState, ServiceState
 from exotide.cloud.api.world import World
 from exotide.cloud.ports import CloudFault
@@ -171,8 +172,9 @@ async def _create(world: World, balancer: LoadBalancer) -> None:
         with _faults("create", balancer):
             await world.balancers.create(balancer.id, balancer.ip)
     except CloudFault:
-        _forget(world, balancer)
+        await _forget(world, balancer)
         raise
+    await follow_membership(world)
     balancer.become(BalancerState.RUNNING)
 
 
@@ -185,7 +187,7 @@ async def _delete(world: World, balancer: LoadBalancer) -> None:
         with _faults("delete", balancer):
             await world.balancers.delete(balancer.id)
     finally:
-        _forget(world, balancer)
+        await _forget(world, balancer)
 
 
 async def _open(world: World, balancer: LoadBalancer, service: Service) -> None:
@@ -232,8 +234,9 @@ async def _close(world: World, balancer: LoadBalancer, service: Service) -> None
         balancer.services.pop(service.id, None)
 
 
-def _forget(world: World, balancer: LoadBalancer) -> None:
+async def _forget(world: World, balancer: LoadBalancer) -> None:
     world.load_balancers.pop(balancer.id, None)
+    await follow_membership(world)  # before a server gets the address
     world.servers.release_ip(balancer.ip)
 
 

@@ -1,7 +1,7 @@
 """
 Operations on security groups, their rules, sources and members.
 
-The local network does not filter; groups are book-keeping.
+A change is in force at the servers when its operation has succeeded.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from exotide.cloud.api.security_groups.changes import (
     change_sources,
     members_of,
 )
+from exotide.cloud.api.security_groups.filtering import refresh
 from exotide.cloud.api.security_groups.model import MANAGED, SecurityGroup
 from exotide.cloud.api.security_groups.reading import read_network, read_rule
 from exotide.cloud.api.states import InstanceState
@@ -61,7 +62,7 @@ def add_rule(world: World, call: Call) -> dict[str, object]:
     if any(rule.sent == known.sent for known in group.rules.values()):
         raise Conflict(f"security group {group.name} already has this rule")
     change_rules(world, group, {**group.rules, rule.id: rule})
-    return _done(world, call, group)
+    return _in_force(world, call, group)
 
 
 def delete_rule(world: World, call: Call) -> dict[str, object]:
@@ -71,7 +72,7 @@ def delete_rule(world: World, call: Call) -> dict[str, object]:
         raise NotFound.of("rule", call.path["rule-id"])
     left = {key: rule for key, rule in group.rules.items() if key != call.path["rule-id"]}
     change_rules(world, group, left)
-    return _done(world, call, group)
+    return _in_force(world, call, group)
 
 
 def add_source(world: World, call: Call) -> dict[str, object]:
@@ -80,7 +81,7 @@ def add_source(world: World, call: Call) -> dict[str, object]:
     cidr = read_network(call.body, "cidr")
     if cidr not in group.external_sources:
         change_sources(world, group, (*group.external_sources, cidr))
-    return _done(world, call, group)
+    return _in_force(world, call, group)
 
 
 def remove_source(world: World, call: Call) -> dict[str, object]:
@@ -90,7 +91,7 @@ def remove_source(world: World, call: Call) -> dict[str, object]:
     if cidr not in group.external_sources:
         raise Invalid.field("cidr", f"an external source of security group {group.name}", cidr)
     change_sources(world, group, (each for each in group.external_sources if each != cidr))
-    return _done(world, call, group)
+    return _in_force(world, call, group)
 
 
 def attach_instance(world: World, call: Call) -> dict[str, object]:
@@ -99,7 +100,7 @@ def attach_instance(world: World, call: Call) -> dict[str, object]:
     instance = _instance(world, call)
     if group.id not in instance.plan.security_groups:
         change_groups(world, instance, (*instance.plan.security_groups, group.id))
-    return _done(world, call, group)
+    return _in_force(world, call, group)
 
 
 def detach_instance(world: World, call: Call) -> dict[str, object]:
@@ -110,7 +111,7 @@ def detach_instance(world: World, call: Call) -> dict[str, object]:
         expected = f"an instance in security group {group.name}"
         raise Invalid.field("instance.id", expected, instance.id)
     change_groups(world, instance, (g for g in instance.plan.security_groups if g != group.id))
-    return _done(world, call, group)
+    return _in_force(world, call, group)
 
 
 def _instance(world: World, call: Call) -> Instance:
@@ -132,6 +133,13 @@ def _group(world: World, call: Call) -> SecurityGroup:
 
 def _done(world: World, call: Call, group: SecurityGroup) -> dict[str, object]:
     return world.operations.start(zone=call.zone, kind="security-group", key=group.id)
+
+
+def _in_force(world: World, call: Call, group: SecurityGroup) -> dict[str, object]:
+    """Answer an operation that ends when the servers filter by the change."""
+    return world.operations.start(
+        zone=call.zone, kind="security-group", key=group.id, work=lambda: refresh(world)
+    )
 
 
 def _user_of(world: World, group: SecurityGroup) -> str | None:

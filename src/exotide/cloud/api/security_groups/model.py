@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-MANAGED: Final = ("public-nlb-healthcheck-sources", "public-sks-apiservers")
+from exotide.cloud.firewall import Firewall
+
+HEALTH_CHECKERS: Final = "public-nlb-healthcheck-sources"
+MANAGED: Final = (HEALTH_CHECKERS, "public-sks-apiservers")
 """Groups that Exoscale keeps; `visibility=public` lists them, and rules may name them."""
 
 
@@ -43,3 +47,21 @@ class SecurityGroup:
         if self.description:
             shown["description"] = self.description
         return shown
+
+
+@dataclass(slots=True, kw_only=True)
+class Filters:
+    """What the servers' filters are known to be, and which changes are on their way to them."""
+
+    handed: dict[str, Firewall] = field(default_factory=dict)
+    """What the driver was given last, by instance."""
+    known: dict[tuple[str, ...], Firewall] = field(default_factory=dict)
+    """The filter of each combination of groups; empty after every change."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held during a round."""
+    asked: int = 0
+    """Number of the newest request for a round."""
+    done: int = 0
+    """Number of the newest request that a round has covered."""
+    faults: list[str] = field(default_factory=list)
+    """What went wrong in the last round."""
