@@ -24,6 +24,8 @@ from exotide.cloud.api.catalogue import DEFAULT_ZONE, ZONES
 from exotide.cloud.api.errors import ApiError, Forbidden, Invalid, NotFound, TooLarge
 from exotide.cloud.api.fields import Fields
 from exotide.cloud.api.hosts import zone_endpoint, zone_of_host
+from exotide.cloud.api.iam import endpoints as iam
+from exotide.cloud.api.iam.enforcement import authorize
 from exotide.cloud.api.instance_pools import endpoints as instance_pools
 from exotide.cloud.api.instances import endpoints as instances
 from exotide.cloud.api.load_balancers import endpoints as load_balancers
@@ -37,6 +39,7 @@ _log: Final = structlog.get_logger(__name__)
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *zones.ENDPOINTS,
     *account.ENDPOINTS,
+    *iam.ENDPOINTS,
     *offers.ENDPOINTS,
     *not_offered.ENDPOINTS,
     *security_groups.ENDPOINTS,
@@ -92,8 +95,8 @@ class Api:
     def _carry_out(self, request: Request, body: bytes) -> Mapping[str, object]:
         query = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
         zone, path = self._place(request)
-        if not self._is_public(request, path):
-            self._authenticate(request, query, body)
+        is_public = self._is_public(request, path)
+        key = None if is_public else self._authenticate(request, query, body)
         endpoint, parameters = self._router.find(request.method, path)
         call = Call(
             zone=zone,
@@ -101,7 +104,10 @@ class Api:
             body=_fields(body),
             query=query,
             path=parameters,
+            source_ip=request.client.host if request.client else "",
         )
+        if key is not None:
+            authorize(self._world, key, endpoint, call)
         return endpoint.handler(self._world, call)
 
     def _place(self, request: Request) -> tuple[str, str]:
@@ -126,12 +132,12 @@ class Api:
         """Whether no signature is needed; one that is there is verified all the same."""
         return (request.method, path) in PUBLIC and "authorization" not in request.headers
 
-    def _authenticate(self, request: Request, query: list[tuple[str, str]], body: bytes) -> None:
+    def _authenticate(self, request: Request, query: list[tuple[str, str]], body: bytes) -> str:
         raw_path: bytes = request.scope["raw_path"]
         signed = SignedRequest(
             method=request.method, path=raw_path.decode("latin-1"), query=query, body=body
         )
-        verify(
+        return verify(
             signed,
             header=request.headers.get("authorization"),
             secrets=self._world.secrets,

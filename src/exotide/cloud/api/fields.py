@@ -104,6 +104,14 @@ class Fields:
             raise self._wrong(name, "a list of UUIDs", value)
         return [item for item in found if item is not None]
 
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(name, "a list of texts", value)
+        return tuple(value)
+
     def ref(self, name: str) -> str | None:
         """The id of a reference object; clients often send more than the id, which is ignored."""
         inner = self.nested(name)

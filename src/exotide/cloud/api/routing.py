@@ -21,6 +21,8 @@ class Call:
     query: Sequence[tuple[str, str]] = ()
     path: Mapping[str, str] = field(default_factory=dict)
     """The parameters in the path."""
+    source_ip: str = ""
+    """Where the request came from; policies may look at it."""
 
     def argument(self, name: str) -> str | None:
         """Return a query parameter, or None if it is absent or empty."""

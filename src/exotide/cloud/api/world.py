@@ -19,6 +19,7 @@ from uuid import UUID
 from exotide.cloud.api.anti_affinity_groups.model import AntiAffinityGroup
 from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.errors import Conflict, NotFound, QuotaExceeded
+from exotide.cloud.api.iam.model import Iam
 from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.load_balancers.model import LoadBalancer, Service
@@ -64,7 +65,9 @@ class World:
     servers: Servers
     balancers: Balancers
     secrets: dict[str, str] = field(repr=False)
-    """The secret of each API key."""
+    """The secret of each valid API key."""
+    iam: Iam = field(default_factory=Iam)
+    """Which roles there are, and which of the keys is bound to which."""
     pace: Pace = field(default_factory=Pace)
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
     """How many of each the organisation may have."""
