@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from exotide.cloud.firewall import Firewall
 
@@ -105,6 +105,24 @@ class Servers(Protocol):
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """Call callback(server_id, reason), on the event loop, when a server dies unasked."""
+
+
+@runtime_checkable
+class Breakable(Protocol):
+    """
+    Servers that can be broken on demand; what a driver of Servers may offer beside.
+
+    Each method raises CloudFault when no such server runs.
+    """
+
+    async def crash(self, server_id: str) -> None:
+        """Let a server die as if by itself: without grace, and reported as a death."""
+
+    async def freeze(self, server_id: str) -> None:
+        """Let a server stand still: its programs neither run nor end, its ports answer nothing."""
+
+    async def thaw(self, server_id: str) -> None:
+        """Let a server that stands still go on; fine if it does not."""
 
 
 class Balancers(Protocol):

@@ -21,6 +21,8 @@ from exotide.cloud.api.catalogue import DEFAULT_ZONE, QUOTAS
 from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.world import Pace, World
 from exotide.cloud.errors import PortInUse
+from exotide.cloud.faults.front import FaultyApi
+from exotide.cloud.faults.install import install
 from exotide.cloud.ports import Balancers, CloudFault, Servers
 from exotide.cloud.proxy.front import TlsSource, front
 
@@ -134,10 +136,14 @@ class LocalCloud:
             pace=pace or Pace(),
             quotas={**QUOTAS, **(quotas or {})},
         )
+        self.operation_faults = install(self.world)
+        api = Api(self.world, default_zone=access.zone)
+        self.app = FaultyApi(around(api), self.world, locate=api.locate)
+        """The API, for every front that requests come in through."""
         self._sockets = [_without_delay(each) for each in sockets]
         self._server = _Server(
             uvicorn.Config(
-                around(Api(self.world, default_zone=access.zone)),
+                self.app,
                 http=front(tls),
                 proxy_headers=False,
                 lifespan="off",

@@ -63,6 +63,8 @@ class FakeServers:
         self.firewall_changes: list[tuple[str, Firewall]] = []
         """Every change after the start, in order."""
         self._firewall_failures: list[str] = []
+        self.frozen: set[str] = set()
+        """Ids of servers that stand still."""
         self.dies_at_boot: set[str] = set()
         """Ids of servers that die before the caller of `start` knows that they run."""
         self.is_open = False
@@ -157,6 +159,22 @@ class FakeServers:
         if self._loop is None:
             raise CloudFault("kill: the servers are not open")
         self._loop.call_soon_threadsafe(self._die, server_id, reason)
+
+    async def crash(self, server_id: str) -> None:
+        self._require(server_id)
+        self._die(server_id, "killed")
+
+    async def freeze(self, server_id: str) -> None:
+        self._require(server_id)
+        self.frozen.add(server_id)
+
+    async def thaw(self, server_id: str) -> None:
+        self._require(server_id)
+        self.frozen.discard(server_id)
+
+    def _require(self, server_id: str) -> None:
+        if server_id not in self.running:
+            raise CloudFault(f"no such server: {server_id}")
 
     def _die(self, server_id: str, reason: str) -> None:
         if self.running.pop(server_id, None) is not None:

@@ -39,7 +39,7 @@ def get_quota(world: World, call: Call) -> dict[str, object]:
 
 
 def _quota(world: World, resource: str) -> dict[str, object]:
-    return {"resource": resource, "usage": world.usage(resource), "limit": world.quotas[resource]}
+    return {"resource": resource, "usage": world.usage(resource), "limit": world.limit(resource)}
 
 
 def register_ssh_key(world: World, call: Call) -> dict[str, object]:

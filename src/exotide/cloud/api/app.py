@@ -110,6 +110,17 @@ class Api:
             authorize(self._world, key, endpoint, call)
         return endpoint.handler(self._world, call)
 
+    def locate(self, scope: Scope) -> tuple[str, Endpoint, Mapping[str, str]]:
+        """
+        Return what a request asks for: zone, endpoint and the parameters in the path.
+
+        Raises:
+            ApiError: Nothing that there is.
+        """
+        request = Request(scope)
+        zone, path = self._place(request)
+        return zone, *self._router.find(request.method, path)
+
     def _place(self, request: Request) -> tuple[str, str]:
         """Find out the zone, and what of the path is below /v2."""
         path: str = request.scope["path"]

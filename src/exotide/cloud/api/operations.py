@@ -21,9 +21,15 @@ from exotide.cloud.ports import CloudFault
 _log: Final = structlog.get_logger(__name__)
 
 Work = Callable[[], Awaitable[None]]
+Around = Callable[[Work | None, str, str], Work | None]
+"""Changes the work of an operation; zone and the resource's id tell what it is about."""
 
 KEPT: Final = 10_000
 """Operations that stay readable; the oldest are forgotten first."""
+
+
+def _as_it_is(work: Work | None, _zone: str, _key: str) -> Work | None:
+    return work
 
 
 class OperationState(StrEnum):
@@ -101,6 +107,7 @@ class Operations:
     new_id: Callable[[], str]
     delay_s: float = 0.0
     """Seconds that every operation stays pending before its work begins."""
+    around: Around = _as_it_is
     known: dict[str, Operation] = field(default_factory=dict)
 
     def start(
@@ -116,6 +123,7 @@ class Operations:
         self.known[operation.id] = operation
         self._forget_old()
         answer = operation.view()
+        work = self.around(work, zone, key)
         if work is None and self.delay_s <= 0:
             operation.state = OperationState.SUCCESS
         else:

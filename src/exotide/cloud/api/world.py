@@ -25,6 +25,7 @@ from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.load_balancers.model import LoadBalancer, Service
 from exotide.cloud.api.operations import Background, Operations
 from exotide.cloud.api.security_groups.model import Filters, SecurityGroup
+from exotide.cloud.faults.engine import Faults
 from exotide.cloud.ports import Balancers, OutOfAddresses, Servers
 
 _SUFFIX: Final = string.ascii_lowercase + string.digits
@@ -75,6 +76,7 @@ class World:
     """Unix seconds."""
     chance: random.Random = field(default_factory=random.SystemRandom)
     background: Background = field(default_factory=Background)
+    faults: Faults = field(default_factory=Faults)
     ssh_keys: dict[str, SshKey] = field(default_factory=dict)
     security_groups: dict[str, SecurityGroup] = field(default_factory=dict)
     anti_affinity_groups: dict[str, AntiAffinityGroup] = field(default_factory=dict)
@@ -158,6 +160,10 @@ class World:
             return len(self.load_balancers)
         return 0
 
+    def limit(self, resource: str) -> int:
+        """Return how many of a quota the organisation may have."""
+        return self.faults.limit(resource, self.quotas[resource])
+
     def require_quota(self, resource: str, wanted: int) -> None:
         """
         Check that so many more may be made.
@@ -165,6 +171,6 @@ class World:
         Raises:
             QuotaExceeded: They may not.
         """
-        limit, usage = self.quotas[resource], self.usage(resource)
+        limit, usage = self.limit(resource), self.usage(resource)
         if usage + wanted > limit:
             raise QuotaExceeded.of(resource, limit=limit, usage=usage, wanted=wanted)

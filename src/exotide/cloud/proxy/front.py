@@ -17,12 +17,13 @@ from typing import Any, ClassVar, Final, Protocol
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.server import ServerState
+
+from exotide.cloud.droppable import DroppableProtocol
 
 _log: Final = structlog.get_logger(__name__)
 
-_HTTP: Final[Callable[..., asyncio.Protocol]] = AutoHTTPProtocol
+_HTTP: Final[Callable[..., asyncio.Protocol]] = DroppableProtocol
 _CONNECT: Final = b"CONNECT "
 _LINE: Final = re.compile(rb"CONNECT (?P<place>[A-Za-z0-9._:\[\]-]{1,255}) HTTP/1\.[01]")
 _SERVED: Final = re.compile(rb"[a-z0-9-]+\.exoscale\.com\.?:443", re.IGNORECASE)

@@ -170,8 +170,16 @@ def kill_all(groups: Cgroups, group: str, *, within_s: float = GONE_WITHIN_S) ->
             return True
         if time.monotonic() > deadline:
             return False
-        _kill(pids)
+        _send(pids, signal.SIGKILL)
         time.sleep(0.005)
+
+
+def signal_all(groups: Cgroups, group: str, number: signal.Signals) -> None:
+    """Send a signal to every process of the group and of the groups below; none may be left out."""
+    told: set[int] = set()
+    while fresh := {pid for name in groups.members(group) for pid in groups.pids(name)} - told:
+        _send(fresh, number)
+        told |= fresh
 
 
 def remove_all(groups: Cgroups, group: str, *, within_s: float = GONE_WITHIN_S) -> None:
@@ -192,11 +200,11 @@ def remove_all(groups: Cgroups, group: str, *, within_s: float = GONE_WITHIN_S) 
             time.sleep(0.005)
 
 
-def _kill(pids: Iterable[int]) -> None:
+def _send(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         if pid > 1:  # 0 stands for a process of a foreign PID namespace
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
 
 
 def _quota_us(cores: float | None) -> int | None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -255,6 +256,25 @@ class ProcessServers:
         slot.stopping.clear()
         await self._wait_for_power(spec, slot)
         await self._build(spec)
+
+    async def crash(self, server_id: str) -> None:
+        """Kill every process of a server at once. Raises UnknownServer."""
+        await self._signal(server_id, signal.SIGKILL)
+
+    async def freeze(self, server_id: str) -> None:
+        """Freeze every process of a server. Raises UnknownServer."""
+        await self._signal(server_id, signal.SIGSTOP)
+
+    async def thaw(self, server_id: str) -> None:
+        """Let a frozen server go on. Raises UnknownServer."""
+        await self._signal(server_id, signal.SIGCONT)
+
+    async def _signal(self, server_id: str, number: signal.Signals) -> None:
+        server = self._servers.get(server_id)
+        if server is None or server.machine.ended.is_set():
+            raise UnknownServer(f"server {server_id} does not run")
+        group = self._group(server.spec)
+        await asyncio.to_thread(cgroups.signal_all, self._ready_groups, group, number)
 
     async def _wait_for_power(self, spec: ServerSpec, slot: Slot) -> None:
         with contextlib.suppress(TimeoutError):

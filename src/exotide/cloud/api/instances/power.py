@@ -15,6 +15,7 @@ from exotide.cloud.api.load_balancers.following import follow, leave
 from exotide.cloud.api.security_groups.filtering import follow_membership, hand_over
 from exotide.cloud.api.states import InstanceState
 from exotide.cloud.api.world import World
+from exotide.cloud.faults import boots
 from exotide.cloud.ports import CloudFault, ServerSpec
 
 _log: Final = structlog.get_logger(__name__)
@@ -58,7 +59,7 @@ async def boot(world: World, instance: Instance) -> None:
         return
     try:
         with _faults("start", instance):
-            await world.servers.start(_spec(world, instance))
+            await boots.start(world, instance, _spec(world, instance))
     except CloudFault:
         if instance.state is InstanceState.STARTING:
             instance.become(InstanceState.ERROR)

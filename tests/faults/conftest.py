@@ -1,0 +1,140 @@
+"""A local cloud whose faults a test may set, from its own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import structlog
+
+from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
+from exotide.cloud.api.signature import SignedRequest, sign
+from exotide.cloud.api.world import Pace
+from exotide.cloud.faults.engine import Armed
+from exotide.cloud.faults.model import Effect, Fault, Selector, Timing
+from exotide.cloud.testing import FakeServers, RunningCloud, running_cloud
+
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=False,
+    )
+    yield
+    structlog.reset_defaults()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A cloud on fake drivers, its faults, and plain signed requests."""
+
+    cloud: RunningCloud
+    servers: FakeServers
+
+    def on_loop(self, work: Callable[[], T]) -> T:
+        """Run something where the cloud lives."""
+
+        async def run() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self.cloud.loop).result(10)
+
+    def add(
+        self,
+        effect: Effect,
+        *,
+        selector: Selector | None = None,
+        timing: Timing | None = None,
+    ) -> Armed:
+        fault = Fault(
+            effect=effect, selector=selector or Selector(), timing=timing or Timing(seed=1)
+        )
+        return self.on_loop(lambda: self.cloud.cloud.world.faults.add(fault))
+
+    def remove(self, fault_id: str) -> bool:
+        return self.on_loop(lambda: self.cloud.cloud.world.faults.remove(fault_id))
+
+    def clear(self) -> int:
+        return self.on_loop(self.cloud.cloud.world.faults.clear)
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.cloud.access.port, timeout=10)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        over: http.client.HTTPConnection | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send one signed request; give status, headers (names in lower case) and body."""
+        access, content = self.cloud.access, b"" if body is None else json.dumps(body).encode()
+        full = f"/z/{access.zone}/v2{path}"
+        expires = str(int(time.time()) + 600)
+        signature = sign(
+            SignedRequest(method=method, path=full, body=content),
+            secret=access.secret,
+            query_args=(),
+            expires=expires,
+        )
+        header = f"EXO2-HMAC-SHA256 credential={access.key},expires={expires}"
+        connection = over or self.connect()
+        try:
+            headers = {"Authorization": f"{header},signature={signature}"}
+            connection.request(method, full, content or None, headers)
+            answer = connection.getresponse()
+            shown = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, shown, answer.read()
+        finally:
+            if over is None:
+                connection.close()
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        status, _, content = self.send(method, path, body)
+        assert status == 200, content
+        return json.loads(content)
+
+    def order(self, **more: object) -> dict[str, object]:
+        template = next(
+            key for key, each in TEMPLATES.items() if each.zone == self.cloud.access.zone
+        )
+        return {
+            "name": "web",
+            "instance-type": {"id": next(iter(INSTANCE_TYPES))},
+            "template": {"id": template},
+            "disk-size": 10,
+            **more,
+        }
+
+    def pool(self, size: int = 2, name: str = "web") -> str:
+        """Make a pool and wait until it runs."""
+        operation = self.ask("POST", "/instance-pool", self.order(name=name, size=size))
+        self.cloud.settle()
+        return str(operation["reference"]["id"])
+
+    def operation(self, started: dict[str, Any]) -> Any:
+        return self.ask("GET", f"/operation/{started['id']}")
+
+    def wait(self, condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+        ends_at = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < ends_at, "it did not happen in time"
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    servers = FakeServers()
+    with running_cloud(servers=servers, pace=Pace(retry_s=0.01)) as cloud:
+        yield Site(cloud=cloud, servers=servers)
