@@ -20,6 +20,7 @@ import pytest
 
 from exotide.cloud import command
 from exotide.cloud.directory import Entry, find, living, publish
+from exotide.cloud.drivers import Character
 from exotide.cloud.errors import NoCloud, PortInUse, ProgramsMissing
 from exotide.cloud.service import Access, listen
 
@@ -29,7 +30,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="servers need root")
 
 def entry(cloud_id: str, port: int) -> Entry:
     access = Access(port=port, key="EXOkey", secret="it's hush")
-    return Entry(cloud_id=cloud_id, pid=os.getpid(), access=access, fabric_ip="198.18.3.1")
+    return Entry(
+        cloud_id=cloud_id,
+        pid=os.getpid(),
+        access=access,
+        fabric_ip="198.18.3.1",
+        character=Character(servers="loopback", limits=("no magic",)),
+    )
 
 
 class Clouds:
@@ -92,7 +99,9 @@ def test_status_tells_all_clouds_and_no_secret(
     assert capsys.readouterr().out == "no local cloud runs\n"
     clouds.add("aaaaaa", 8480)
     assert command.status(run_dir=clouds.folder) == 0
-    assert "cloud aaaaaa: http://127.0.0.1:8480/z/at-vie-1/v2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cloud aaaaaa: http://127.0.0.1:8480/z/at-vie-1/v2" in said
+    assert said.splitlines()[1:] == ["  servers: loopback", "  limit: no magic"]
     assert command.status(json=True, run_dir=clouds.folder) == 0
     said = capsys.readouterr().out
     assert json.loads(said)["clouds"][0]["port"] == 8480
@@ -135,8 +144,6 @@ def start(*options: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.root
-@needs_root
 def test_a_cloud_does_not_start_on_a_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ended = start(
@@ -154,9 +161,18 @@ def test_a_cloud_does_not_start_on_a_port_in_use(tmp_path: Path) -> None:
 @pytest.mark.root
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv drops the capabilities")
-def test_without_capabilities_a_cloud_says_what_it_needs(tmp_path: Path) -> None:
+def test_without_capabilities_process_servers_say_what_they_need(tmp_path: Path) -> None:
     prefix = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
-    ended = start("--port", "0", "--run-dir", str(tmp_path / "s"), *ca_in(tmp_path), prefix=prefix)
+    options = [
+        "--port",
+        "0",
+        "--run-dir",
+        str(tmp_path / "s"),
+        "--servers",
+        "processes",
+        *ca_in(tmp_path),
+    ]
+    ended = start(*options, prefix=prefix)
     assert ended.returncode == 2
     assert "CAP_NET_ADMIN and CAP_SYS_ADMIN" in ended.stderr
     assert not (tmp_path / "s").exists()
@@ -169,13 +185,49 @@ def test_a_wrong_option_is_refused_by_name(option: tuple[str, str]) -> None:
     assert option[0] in ended.stdout + ended.stderr
 
 
-@pytest.mark.root
-@needs_root
+def test_without_capabilities_a_cloud_chooses_loopback_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    options = ["cloud", "--port", "0", "--run-dir", str(tmp_path), *ca_in(tmp_path)]
+    with subprocess.Popen(
+        [*prefix, *EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert "is ready" in process.stdout.readline()
+            assert "servers: loopback; chosen since" in process.stdout.readline()
+            assert command.status(run_dir=tmp_path) == 0
+        finally:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    said = capsys.readouterr().out
+    assert "CAP_NET_ADMIN and CAP_SYS_ADMIN is missing" in said
+    for limit in ("80 is at 8080", "security groups", "source-hash", "169.254.169.254"):
+        assert f"{limit}" in said
+
+
+DRIVERS = [
+    pytest.param("processes", marks=[pytest.mark.root, needs_root]),
+    pytest.param("loopback"),
+]
+
+
+@pytest.mark.parametrize("servers", DRIVERS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_cloud_serves_host_and_fabric_and_a_signal_ends_it_with_0(
-    number: signal.Signals, tmp_path: Path
+    number: signal.Signals, servers: str, tmp_path: Path
 ) -> None:
-    options = ["cloud", "--port", "0", "--run-dir", str(tmp_path), *ca_in(tmp_path)]
+    options = [
+        "cloud",
+        "--port",
+        "0",
+        "--run-dir",
+        str(tmp_path),
+        "--servers",
+        servers,
+        *ca_in(tmp_path),
+    ]
     with subprocess.Popen(
         [*EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -197,12 +249,20 @@ def test_a_cloud_serves_host_and_fabric_and_a_signal_ends_it_with_0(
     assert living(tmp_path) == []
 
 
-@pytest.mark.root
-@needs_root
+@pytest.mark.parametrize("servers", DRIVERS)
 def test_down_ends_a_cloud_and_leaves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    servers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["cloud", "--port", "0", "--run-dir", str(tmp_path), *ca_in(tmp_path)]
+    options = [
+        "cloud",
+        "--port",
+        "0",
+        "--run-dir",
+        str(tmp_path),
+        "--servers",
+        servers,
+        *ca_in(tmp_path),
+    ]
     with subprocess.Popen(
         [*EXOTIDE, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

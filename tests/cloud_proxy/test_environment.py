@@ -13,6 +13,7 @@ import pytest
 
 from exotide.cloud import command
 from exotide.cloud.directory import Entry, living, publish
+from exotide.cloud.drivers import Character
 from exotide.cloud.service import Access
 
 SECRET = "it's hush"
@@ -30,7 +31,14 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
 
 def tell(folder: Path, ca_file: Path | None) -> None:
     access = Access(port=8480, key="EXOkey", secret=SECRET)
-    entry = Entry(cloud_id="aaaaaa", pid=1, access=access, fabric_ip="198.18.3.1", ca_file=ca_file)
+    entry = Entry(
+        cloud_id="aaaaaa",
+        pid=1,
+        access=access,
+        fabric_ip="198.18.3.1",
+        character=Character(servers="processes"),
+        ca_file=ca_file,
+    )
     publish(folder / "aaaaaa", entry)
     assert living(folder) == [entry]
 

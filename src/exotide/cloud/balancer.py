@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class HaproxyBalancers:
         network: The servers' network, `ProcessServers.network`; open before the first balancer.
         speed: Divides the health checks' intervals, as it divides all others of the demo.
         drain_within_s: Connections to a member that left are cut after this time.
-        groups: What finds its processes, as `ProcessServers.underlay` has it. None: control groups.
+        groups: Gives what finds its processes: the `groups` of the servers' underlay.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class HaproxyBalancers:
         speed: float = 1.0,
         *,
         drain_within_s: float = DRAIN_WITHIN_S,
-        groups: Cgroups | None = None,
+        groups: Callable[[], Cgroups] = cgroups.detect,
     ) -> None:
         self._network, self._folder, self._cloud_id = network, run_dir / cloud_id, cloud_id
         self._speed, self._drain_within_s = speed, drain_within_s
         self._balancers: dict[str, Balancer] = {}
-        self._detected = groups
+        self._detect = groups
         self._lock = asyncio.Lock()
 
     async def create(self, nlb_id: str, ip: str) -> None:
@@ -184,6 +184,4 @@ class HaproxyBalancers:
 
     @property
     def _groups(self) -> Cgroups:
-        if self._detected is None:
-            self._detected = cgroups.detect()
-        return self._detected
+        return self._detect()

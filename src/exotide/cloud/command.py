@@ -52,7 +52,7 @@ def start(
     boot_delay_s: _NotNegative = 0.0,
     vcpu_cores: _Positive | None = None,
     command: str | None = None,
-    servers: drivers.Name = "processes",
+    servers: drivers.Name = "auto",
     quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
     ca_dir: Path | None = None,
 ) -> int:
@@ -76,8 +76,9 @@ def start(
     command
         Shell command that servers without the label `role` run.
     servers
-        What servers are made of: processes with networks of their own (needs root), or none, for
-        work on the API alone.
+        What servers are made of: `processes` with networks of their own (needs root), `loopback`
+        addresses of this machine (for anyone), or `none`, for work on the API alone. By itself it
+        takes processes where they are possible, else loopback, and says so.
     quota
         Limits of the organisation that differ from a new one's: --quota.instance 250.
     ca_dir
@@ -137,7 +138,7 @@ def env(
 @app.command
 def status(*, json: bool = False, run_dir: Path = RUN_DIR) -> int:
     """
-    Tell which local clouds run. Exit status 1 if there is none.
+    Tell which local clouds run, and what theirs cannot do. Exit status 1 if there is none.
 
     Parameters
     ----------
@@ -153,6 +154,7 @@ def status(*, json: bool = False, run_dir: Path = RUN_DIR) -> int:
         _say("no local cloud runs")
     for cloud in () if json else clouds:
         _say(f"cloud {cloud.cloud_id}: {cloud.access.endpoint} (process {cloud.pid})")
+        _describe(cloud)
     return 0 if clouds else 1
 
 
@@ -188,6 +190,7 @@ def _announce(cloud: Entry) -> None:
     """Print the secret to people only: what is not a terminal may be a log."""
     port = cloud.access.port
     _say(f"local cloud {cloud.cloud_id} is ready: {cloud.access.endpoint}")
+    _describe(cloud)
     _say(f'to use it: eval "$(exotide cloud env --port {port})"')
     if sys.stdout.isatty():
         _say(exports(environment(cloud.access, ca_file=cloud.ca_file, mode="proxy")))
@@ -195,6 +198,15 @@ def _announce(cloud: Entry) -> None:
 
 def _as_json(variables: Mapping[str, str]) -> str:
     return json.dumps(variables, indent=2)
+
+
+def _describe(cloud: Entry) -> None:
+    """Tell what the servers are and, one per line, what they cannot do."""
+    character = cloud.character
+    why = f"; chosen since {character.why}" if character.why else ""
+    _say(f"  servers: {character.servers}{why}")
+    for limit in character.limits:
+        _say(f"  limit: {limit}")
 
 
 def _print_json(clouds: list[Entry]) -> None:

@@ -31,7 +31,7 @@ class Settings:
     port: int
     run_dir: Path = RUN_DIR
     pace: Pace
-    servers: drivers.Name = "processes"
+    servers: drivers.Name = "auto"
     """What servers are made of."""
     quotas: Mapping[str, int] = field(default_factory=dict)
     """Those that differ from a new organisation's."""
@@ -97,6 +97,7 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
                 access=access,
                 fabric_ip=driver.fabric_ip(),
                 ca_file=None if tls is None else tls.ca_file,
+                character=driver.character,
             )
             publish(settings.run_dir / cloud_id, entry)
             yield entry

@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from exotide.cloud.drivers import Character
 from exotide.cloud.errors import NoCloud
 from exotide.cloud.service import Access
 
@@ -39,6 +40,7 @@ class Entry:
     """Where the emulated servers reach the API; its port is the same."""
     ca_file: Path | None = None
     """What clients of the proxy must trust. None: this cloud is no proxy."""
+    character: Character
 
     @property
     def agent_endpoint(self) -> str:
@@ -57,6 +59,10 @@ class Entry:
             "fabric_ip": self.fabric_ip,
             "agent_endpoint": self.agent_endpoint,
             "ca_file": None if self.ca_file is None else str(self.ca_file),
+            "servers": self.character.servers,
+            "why": self.character.why,
+            "limits": list(self.character.limits),
+            "http_port": self.character.http_port,
         }
 
 
@@ -114,7 +120,7 @@ def _read(file: Path) -> Entry | None:
         return None
 
 
-def _entry(cloud_id: str, raw: Mapping[str, str]) -> Entry:
+def _entry(cloud_id: str, raw: Mapping[str, Any]) -> Entry:
     return Entry(
         cloud_id=cloud_id,
         pid=int(raw["pid"]),
@@ -123,4 +129,10 @@ def _entry(cloud_id: str, raw: Mapping[str, str]) -> Entry:
         ),
         fabric_ip=raw["fabric_ip"],
         ca_file=Path(raw["ca_file"]) if raw.get("ca_file") else None,
+        character=Character(
+            servers=raw["servers"],
+            why=raw["why"],
+            limits=tuple(raw["limits"]),
+            http_port=int(raw["http_port"]),
+        ),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -12,12 +13,19 @@ from exotide.cloud.balancer import HaproxyBalancers
 from exotide.cloud.emulated import EmulatedBalancers, EmulatedServers
 from exotide.cloud.errors import PortInUse, ProgramsMissing
 from exotide.cloud.ports import Balancers, Servers
-from exotide.cloud.servers import leftovers
-from exotide.cloud.servers.errors import MissingProgram
+from exotide.cloud.servers import cgroups, leftovers, permissions
+from exotide.cloud.servers.errors import HostUnsuitable, MissingProgram
+from exotide.cloud.servers.loopback.underlay import Loopback
+from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.programs import SOURCES, find
+from exotide.cloud.servers.underlay import Underlay
 
-Name = Literal["processes", "none"]
+Name = Literal["auto", "processes", "loopback", "none"]
+HTTP: Final = 80
+NEEDS_ROOT: Final = frozenset({"ip", "nsenter", "mount", "umount", "nft"})
+"""Programs that only servers with namespaces need."""
+EMULATED: Final = ("servers and balancers are emulated: no address of theirs answers",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Character:
+    """What its users should know about a driver."""
+
+    servers: str
+    """The driver's name, never `auto`."""
+    why: str = ""
+    """Why it was chosen, if it chose itself."""
+    limits: tuple[str, ...] = ()
+    """What differs from servers with a network of their own, one sentence each."""
+    http_port: int = HTTP
+    """Where balancers serve port 80."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
     """One way to run servers and balancers."""
 
@@ -42,6 +64,7 @@ class Driver:
     """Where servers reach the API, once the servers are open."""
     fabric_socket: Callable[[int], socket.socket] | None = None
     """Gives a socket that listens at `fabric_ip`, where that is no address of the host."""
+    character: Character
 
     def sockets(self, port: int) -> list[socket.socket]:
         """
@@ -69,14 +92,18 @@ def make(name: Name, wanted: Wanted) -> Driver:
     return _DRIVERS[name](wanted)
 
 
-def require_programs() -> None:
+def require_programs(*, without: Collection[str] = ()) -> None:
     """
     Check that every system program is there, before anything is made.
+
+    Args:
+        without: Those that are not needed, by their keys in SOURCES.
 
     Raises:
         ProgramsMissing: with all of them and their packages.
     """
-    reasons = [reason for program in SOURCES if (reason := _missing(program)) is not None]
+    wanted = [program for program in SOURCES if program not in without]
+    reasons = [reason for program in wanted if (reason := _missing(program)) is not None]
     if reasons:
         raise ProgramsMissing(reasons)
 
@@ -89,31 +116,68 @@ def _missing(program: str) -> str | None:
     return None
 
 
-def _processes(wanted: Wanted) -> Driver:
+def _auto(wanted: Wanted) -> Driver:
+    """Choose namespaces where they can be made, else what needs no privilege."""
+    try:
+        permissions.check_capabilities()
+        permissions.check_place(Path(sys.executable), Path(sys.prefix), Path(__file__))
+        cgroups.detect()
+    except HostUnsuitable as error:
+        return _loopback(wanted, why=str(error))
+    return _processes(wanted, why="this process may make namespaces and control groups")
+
+
+def _processes(wanted: Wanted, *, why: str = "") -> Driver:
     require_programs()
+    return _on(Namespaces(wanted.cloud_id), wanted, why)
+
+
+def _loopback(wanted: Wanted, *, why: str = "") -> Driver:
+    require_programs(without=NEEDS_ROOT)
+    return _on(Loopback(wanted.run_dir), wanted, why)
+
+
+def _on(underlay: Underlay, wanted: Wanted, why: str) -> Driver:
     servers = ProcessServers(
         cloud_id=wanted.cloud_id,
         run_dir=wanted.run_dir,
         cores_per_vcpu=wanted.vcpu_cores,
         command=wanted.command,
+        underlay=underlay,
+    )
+    balancers = HaproxyBalancers(
+        servers.network, wanted.run_dir, wanted.cloud_id, groups=underlay.groups
     )
     return Driver(
         servers=servers,
-        balancers=HaproxyBalancers(servers.network, wanted.run_dir, wanted.cloud_id),
+        balancers=balancers,
         fabric_ip=lambda: servers.fabric_ip,
         fabric_socket=servers.fabric_socket,
+        character=Character(
+            servers=underlay.name,
+            why=why,
+            limits=underlay.limits,
+            http_port=underlay.network.served_port(HTTP),
+        ),
     )
 
 
 def _none(wanted: Wanted) -> Driver:
     return Driver(
-        servers=EmulatedServers(take_lease=lambda: leftovers.take(wanted.run_dir, wanted.cloud_id)),
+        servers=EmulatedServers(take_lease=lambda: _lease(wanted)),
         balancers=EmulatedBalancers(),
         fabric_ip=lambda: "127.0.0.1",
+        character=Character(servers="none", limits=EMULATED),
     )
 
 
+async def _lease(wanted: Wanted) -> leftovers.Lease:
+    return await leftovers.take(wanted.run_dir, wanted.cloud_id, kind=leftovers.NO_PROCESS)
+
+
 _DRIVERS: Final[Mapping[Name, Callable[[Wanted], Driver]]] = {
+    "auto": _auto,
     "processes": _processes,
+    "loopback": _loopback,
     "none": _none,
 }

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from exotide.cloud.directory import RUN_DIR
 from exotide.demo.programs import Program
 
-STATES: Final = Path("/run/exotide")
 BOOT_S: Final = 12.0
 """What a real server takes to boot; the cloud divides it by its speed."""
 READY_LIMIT_S: Final = 30.0
@@ -29,6 +29,12 @@ class Access:
     """The endpoint as the emulated servers reach it."""
     folder: Path
     """Where it keeps its servers' folders and logs."""
+    servers: str
+    """What its servers are made of, and why, for people."""
+    limits: tuple[str, ...]
+    """What they cannot do, one sentence each."""
+    http_port: int
+    """Where balancers serve port 80."""
 
     @property
     def endpoint(self) -> str:
@@ -55,7 +61,7 @@ def start_cloud(*, speed: float, member_cores: float, log: Path) -> tuple[Progra
     return Program("exotide cloud", command, log=log, environment={}), port
 
 
-def find_access(port: int, *, states: Path = STATES) -> Access | None:
+def find_access(port: int, *, states: Path = RUN_DIR) -> Access | None:
     """The living cloud on this port; None until it is ready."""
     for file in states.glob("*/cloud.json"):
         try:
@@ -81,4 +87,7 @@ def _access(raw: dict[str, Any], folder: Path) -> Access:
         secret=str(raw["secret"]),
         agent_endpoint=str(raw["agent_endpoint"]),
         folder=folder,
+        servers=f"{raw['servers']}, since {raw['why']}" if raw["why"] else str(raw["servers"]),
+        limits=tuple(raw["limits"]),
+        http_port=int(raw["http_port"]),
     )

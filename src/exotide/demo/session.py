@@ -123,6 +123,9 @@ def _start_cloud(
     if access is None:
         raise ProgramDied(f"exotide cloud was ready and is gone; {last_lines(log)}")
     cleanup.callback(keep_logs, access.folder, folder)
+    screen.say(f"  its servers: {access.servers}")
+    for limit in access.limits:
+        screen.say(f"  limit: {limit}")
     screen.say(f"creating the stack on it; the servers' logs: {access.folder}")
     return cloud, access
 
@@ -141,6 +144,7 @@ def settings_for(access: Access, plan: Plan) -> StackSettings:
         secret=access.secret,
         endpoint=access.endpoint,
         agent_endpoint=access.agent_endpoint,
+        http_port=access.http_port,
         speed=plan.speed,
         max_size=MAX_SIZE,
     )

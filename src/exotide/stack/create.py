@@ -77,6 +77,7 @@ def build(api: Api, settings: StackSettings, *, progress: Progress) -> Stack:
         service_id=service_id,
         monitoring_id=monitoring["id"],
         monitoring_ip=monitoring["public-ip"],
+        http_port=settings.http_port,
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from .userdata import PROMETHEUS_PORT, STATUS_PORT
+
+HTTP: Final = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +27,14 @@ class Stack:
     service_id: str
     monitoring_id: str
     monitoring_ip: str
+    http_port: int = 80
+    """Where the balancer's port 80 is reached."""
 
     @property
     def url(self) -> str:
         """The application, through the load balancer."""
-        return f"http://{self.nlb_ip}"
+        port = "" if self.http_port == HTTP else f":{self.http_port}"
+        return f"http://{self.nlb_ip}{port}"
 
     @property
     def prometheus_url(self) -> str:

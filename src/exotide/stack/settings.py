@@ -35,6 +35,8 @@ class StackSettings:
     """Base URL with its path, used verbatim. Empty: the real cloud's, by zone."""
     agent_endpoint: str = ""
     """The endpoint as the servers reach it. Empty: the same as `endpoint`."""
+    http_port: int = 80
+    """Where the balancer's port 80 is reached; a local cloud without root serves it elsewhere."""
     zone: str = DEFAULT_ZONE
     name: str = "exotide"
     """Begins the name of each resource, and is how they are found again."""
@@ -115,6 +117,7 @@ def _text_problems(settings: StackSettings) -> list[str]:
 
 def _number_problems(settings: StackSettings) -> list[str]:
     checks = [
+        (1 <= settings.http_port <= 65_535, "http_port", "must be from 1 to 65535"),
         (settings.disk_gib >= 10, "disk_gib", "must be at least 10"),
         (settings.min_size >= 1, "min_size", "must be at least 1"),
         (

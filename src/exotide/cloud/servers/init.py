@@ -1,6 +1,9 @@
 """
 PID 1 of an emulated server: starts the programs, restarts those that die, ends them on TERM.
 
+Without a PID namespace it is only the oldest process (`is_pid_1` is false): then it adopts its
+descendants' orphans as PID 1 would, and kills at its end what the kernel would kill.
+
 Standard library only, and little of it: each server has one. It is run as a script:
 
     python -I -S init.py CONFIG.json
@@ -22,6 +25,9 @@ import sys
 import time
 
 POLL_S = 0.25
+SUBREAPER = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2)."""
+BURY_WITHIN_S = 5.0
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
@@ -99,6 +105,7 @@ class Init:
         self.backoff_s = as_float(config.get("backoff_s", 1.0))
         self.grace_s = as_float(config.get("grace_s", 30.0))
         self.freshness = Freshness(str(config["stat"]), as_float(config.get("stale_after_s", 2.0)))
+        self.is_pid_1 = bool(config.get("is_pid_1", True))
         self.kill_at_s: float | None = None
         self.commands = b""
         self.wake_read, self.wake_write = os.pipe()
@@ -106,6 +113,8 @@ class Init:
 
     def run(self) -> int:
         """Run until told to stop; 0 when every program ended cleanly."""
+        if not self.is_pid_1:
+            adopt_orphans()
         self.listen()
         fresh = self.freshness.fresh(time.monotonic())
         self.start_due(time.monotonic(), fresh=fresh)
@@ -119,6 +128,8 @@ class Init:
                 self.hold_exporter(fresh=fresh)
                 self.start_due(now_s, fresh=fresh)
         clean = all(program.clean and program.pid is None for program in self.programs)
+        if not self.is_pid_1:
+            self.bury()
         say("stopped", clean=clean)
         return 0 if clean else 1
 
@@ -184,6 +195,16 @@ class Init:
                 if program.pid == pid:
                     self.ended(program, os.waitstatus_to_exitcode(status))
 
+    def bury(self) -> None:
+        """Kill all descendants; each round brings the orphans of the one before up to us."""
+        give_up_at_s = time.monotonic() + BURY_WITHIN_S
+        while (left := descendants(os.getpid())) and time.monotonic() < give_up_at_s:
+            for pid in left:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.002)
+            self.reap()
+
     def ended(self, program: Program, code: int) -> None:
         leader, program.pid = program.pid, None
         program.start_at_s = time.monotonic() + self.backoff_s
@@ -213,6 +234,27 @@ class Init:
                 say("program_failed", program=program.name, reason=str(error))
             else:
                 say("program_started", program=program.name)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever our descendants leave behind."""
+    import ctypes  # noqa: PLC0415 - a PID 1 needs neither it nor its memory
+
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of all threads, and theirs."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(f"/proc/{waiting.pop()}/task") as tasks:
+            for task in tasks:
+                with open(f"{task.path}/children", "rb") as children:  # noqa: PTH123 - as above
+                    fresh = [int(word) for word in children.read().split()]
+                found += fresh
+                waiting += fresh
+    return found
 
 
 def say(event: str, **values: object) -> None:

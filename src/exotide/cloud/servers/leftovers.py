@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 CLOUD_ID: Final = re.compile(r"[0-9a-f]{6}")
 PROCESSES: Final = "processes"
+NO_PROCESS: Final = "none"
+"""What a cloud of this kind leaves is its folder: any other may remove it."""
 LOCK: Final = "lock"
 """Held by the cloud while it lives; says what its servers are made of."""
 
@@ -125,7 +127,9 @@ def _folders(run_dir: Path, kind: str) -> list[Path]:
     return sorted(
         folder
         for folder in run_dir.iterdir()
-        if CLOUD_ID.fullmatch(folder.name) and (folder / LOCK).exists() and _kind(folder) == kind
+        if CLOUD_ID.fullmatch(folder.name)
+        and (folder / LOCK).exists()
+        and _kind(folder) in {kind, NO_PROCESS}
     )
 
 

@@ -44,6 +44,7 @@ class Namespaces:
     """Adapter of Underlay: each server has its own network, mounts, processes and name."""
 
     name = "processes"
+    own_network = True
     limits: tuple[str, ...] = ()
 
     def __init__(self, cloud_id: str) -> None:

@@ -26,6 +26,14 @@ def check(status: str | None = None) -> None:
         MissingProgram: naming the package.
         HostUnsuitable: when the kit lies where servers have their own files.
     """
+    check_capabilities(status)
+    for program in NEEDED:
+        find(program)
+    check_place(Path(sys.executable), Path(sys.prefix), Path(__file__))
+
+
+def check_capabilities(status: str | None = None) -> None:
+    """Raise NoPermission, naming the missing capabilities; see `check` for `status`."""
     text = Path("/proc/self/status").read_text() if status is None else status
     missing = missing_capabilities(text)
     if missing:
@@ -33,16 +41,18 @@ def check(status: str | None = None) -> None:
             f"servers need namespaces and control groups, but {' and '.join(missing)} "
             "is missing; run as root, or in a container with --privileged"
         )
-    for program in NEEDED:
-        find(program)
-    check_place(Path(sys.executable), Path(sys.prefix), Path(__file__))
 
 
 def missing_capabilities(status: str) -> list[str]:
     """List what /proc/self/status lacks."""
-    lines = dict(line.partition(":")[::2] for line in status.splitlines())
-    held = int(lines["CapEff"].strip(), 16)
-    return [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    return [name for name, bit in CAPABILITIES.items() if not held(bit, status)]
+
+
+def held(bit: int, status: str | None = None) -> bool:
+    """Whether this process has a capability, by its number; see `check` for `status`."""
+    text = Path("/proc/self/status").read_text() if status is None else status
+    lines = dict(line.partition(":")[::2] for line in text.splitlines())
+    return bool(int(lines["CapEff"].strip(), 16) >> bit & 1)
 
 
 def check_place(*paths: Path) -> None:

@@ -101,7 +101,11 @@ class ProcessServers:
             if cores_per_vcpu is None
             else cores_per_vcpu
         )
-        self._kit = Kit(slowapp=slowapp or roles.default_slowapp(), command=command)
+        self._kit = Kit(
+            slowapp=slowapp or roles.default_slowapp(),
+            command=command,
+            own_network=self.underlay.own_network,
+        )
         self._top = fabric_namespace(cloud_id)
         self._groups: Cgroups | None = None
         self._lease: leftovers.Lease | None = None

@@ -12,10 +12,10 @@ from exotide.cloud.servers.programs import SYSTEM_PATH, find, find_agent
 
 MEMBER: Final = "member"
 MONITORING: Final = "monitoring"
-COLLECTORS: Final = (
-    *("cpu", "loadavg", "meminfo", "netdev", "netstat", "sockstat", "stat", "time", "uname"),
-)
+COLLECTORS: Final = ("cpu", "loadavg", "meminfo", "stat", "time", "uname")
 """What is this server's own. The other default collectors would report the host as the server."""
+NETWORK_COLLECTORS: Final = ("netdev", "netstat", "sockstat")
+"""Its own, too, where it has a network of its own."""
 ENVIRONMENT: Final = {
     "PATH": SYSTEM_PATH,
     "HOME": "/srv",
@@ -50,6 +50,8 @@ class Kit:
     slowapp: Path
     command: str | None = None
     """Shell command for servers without a role."""
+    own_network: bool = True
+    """Whether servers have one each."""
 
 
 def default_slowapp() -> Path:
@@ -67,7 +69,7 @@ def programs(role: str | None, *, srv: Path, procfs: Path, kit: Kit) -> tuple[Pr
         ServerFailed: for a role that nobody knows, or a slowapp that is not there.
         MissingProgram: naming the package.
     """
-    exporter = node_exporter(procfs)
+    exporter = node_exporter(procfs, own_network=kit.own_network)
     if role == MEMBER:
         return (slowapp(kit.slowapp), exporter)
     if role == MONITORING:
@@ -80,9 +82,10 @@ def programs(role: str | None, *, srv: Path, procfs: Path, kit: Kit) -> tuple[Pr
     return (exporter,)
 
 
-def node_exporter(procfs: Path) -> Program:
+def node_exporter(procfs: Path, *, own_network: bool = True) -> Program:
     """Report this server's own numbers on port 9100."""
-    collectors = (f"--collector.{name}" for name in COLLECTORS)
+    names = COLLECTORS + (NETWORK_COLLECTORS if own_network else ())
+    collectors = (f"--collector.{name}" for name in names)
     return Program(
         name="node-exporter",
         argv=(

@@ -98,6 +98,10 @@ class Underlay(Protocol):
         """The cloud's addresses."""
 
     @property
+    def own_network(self) -> bool:
+        """Whether what the kernel counts for the network belongs to one server alone."""
+
+    @property
     def limits(self) -> tuple[str, ...]:
         """What differs from servers with a network of their own, one sentence each."""
 
