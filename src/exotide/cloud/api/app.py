@@ -27,7 +27,9 @@ from exotide.cloud.api.hosts import zone_endpoint, zone_of_host
 from exotide.cloud.api.iam import endpoints as iam
 from exotide.cloud.api.iam.enforcement import authorize
 from exotide.cloud.api.instance_pools import endpoints as instance_pools
+from exotide.cloud.api.instances import changes as instance_changes
 from exotide.cloud.api.instances import endpoints as instances
+from exotide.cloud.api.instances import reverse_dns
 from exotide.cloud.api.load_balancers import endpoints as load_balancers
 from exotide.cloud.api.routing import Call, Endpoint, Router
 from exotide.cloud.api.security_groups import endpoints as security_groups
@@ -45,6 +47,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *security_groups.ENDPOINTS,
     *anti_affinity_groups.ENDPOINTS,
     *instances.ENDPOINTS,
+    *instance_changes.ENDPOINTS,
+    *reverse_dns.ENDPOINTS,
     *instance_pools.ENDPOINTS,
     *load_balancers.ENDPOINTS,
 )

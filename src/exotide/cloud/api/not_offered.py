@@ -64,8 +64,22 @@ def _all_of(kind: str) -> tuple[Endpoint, ...]:
     )
 
 
+def _reverse_dns() -> tuple[Endpoint, ...]:
+    operations = (("GET", "get"), ("POST", "update"), ("DELETE", "delete"))
+    return tuple(
+        Endpoint(
+            method=method,
+            path="/reverse-dns/elastic-ip/{id}",
+            operation=f"{action}-reverse-dns-elastic-ip",
+            handler=_unknown("elastic-ip"),
+        )
+        for method, action in operations
+    )
+
+
 ENDPOINTS = (
     *_all_of("elastic-ip"),
+    *_reverse_dns(),
     *_all_of("private-network"),
     Endpoint(
         method="PUT",

@@ -31,6 +31,13 @@ class Call:
             raise Invalid.field(name, "one value", values)
         return values[0] or None if values else None
 
+    def one_of(self, name: str, allowed: Sequence[str]) -> str:
+        """Return a parameter in the path that has only these values."""
+        value = self.path[name]
+        if value not in allowed:
+            raise Invalid.field(name, f"one of {', '.join(allowed)}", value)
+        return value
+
     def choice(self, name: str, allowed: Sequence[str], default: str) -> str:
         """Return a query parameter that has only these values."""
         value = self.argument(name) or default

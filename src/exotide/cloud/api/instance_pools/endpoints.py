@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from exotide.cloud.api.fields import Fields
 from exotide.cloud.api.instance_pools import rules
+from exotide.cloud.api.instance_pools.model import DEFAULT_PREFIX, Pool
 from exotide.cloud.api.instances.plans import changed_plan, read_plan
 from exotide.cloud.api.routing import Call, Endpoint
 from exotide.cloud.api.world import World
 
-_MOST = 2**31 - 1
+_MOST: Final = 2**31 - 1
+_DEFAULTS: Final[Mapping[str, object]] = {
+    "anti-affinity-groups": [],
+    "deploy-target": None,
+    "description": "",
+    "elastic-ips": [],
+    "ipv6-enabled": False,
+    "labels": {},
+    "private-networks": [],
+    "security-groups": [],
+    "ssh-key": {"name": ""},
+    "user-data": None,
+}
+"""What an update must say to bring each field back; user-data has no such value."""
 
 
 def create_instance_pool(world: World, call: Call) -> dict[str, object]:
@@ -18,7 +37,7 @@ def create_instance_pool(world: World, call: Call) -> dict[str, object]:
         size=body.must("size", body.integer("size", least=1, most=_MOST)),
         plan=read_plan(world, call.zone, body),
         description=body.text("description", least=0) or "",
-        instance_prefix=body.text("instance-prefix", most=30) or "pool",
+        instance_prefix=body.text("instance-prefix", most=30) or DEFAULT_PREFIX,
         min_available=body.integer("min-available", least=0, most=_MOST) or 0,
     )
     return rules.create(world, call.zone, wanted)
@@ -38,17 +57,31 @@ def get_instance_pool(world: World, call: Call) -> dict[str, object]:
 
 def update_instance_pool(world: World, call: Call) -> dict[str, object]:
     """Change any subset: absent or null stays, an empty list or description clears."""
-    pool, body = world.pool(call.zone, call.path["id"]), call.body
+    pool = world.pool(call.zone, call.path["id"])
+    return rules.update(world, pool, _changes(world, pool, call.body))
+
+
+def reset_instance_pool_field(world: World, call: Call) -> dict[str, object]:
+    """Give one field its default again, for future members."""
+    pool = world.pool(call.zone, call.path["id"])
+    name = call.one_of("field", tuple(_DEFAULTS))
+    changes = _changes(world, pool, Fields({name: _DEFAULTS[name]}))
+    if name == "user-data":
+        changes = replace(changes, plan=replace(pool.plan, user_data="", boot_data=b""))
+    return rules.update(world, pool, changes)
+
+
+def _changes(world: World, pool: Pool, body: Fields) -> rules.Changes:
     description = body.text("description", least=0)
+    prefix = body.text("instance-prefix", least=0, most=30)
     min_available = body.integer("min-available", least=0, most=_MOST)
-    changes = rules.Changes(
+    return rules.Changes(
         name=body.text("name") or pool.name,
-        plan=changed_plan(world, call.zone, body, pool.plan),
+        plan=changed_plan(world, pool.zone, body, pool.plan),
         description=pool.description if description is None else description,
-        instance_prefix=body.text("instance-prefix", most=30) or pool.instance_prefix,
+        instance_prefix=pool.instance_prefix if prefix is None else prefix or DEFAULT_PREFIX,
         min_available=pool.min_available if min_available is None else min_available,
     )
-    return rules.update(world, pool, changes)
 
 
 def scale_instance_pool(world: World, call: Call) -> dict[str, object]:
@@ -112,5 +145,11 @@ ENDPOINTS = (
         path="/instance-pool/{id}:evict",
         operation="evict-instance-pool-members",
         handler=evict_instance_pool_members,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/instance-pool/{id}/{field}",
+        operation="reset-instance-pool-field",
+        handler=reset_instance_pool_field,
     ),
 )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from exotide.cloud.api.instances.model import Plan
 from exotide.cloud.api.states import PoolState, require
+
+DEFAULT_PREFIX: Final = "pool"
+"""What the names of members begin with."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,7 +26,7 @@ class Pool:
     plan: Plan
     """What the next members will be; existing ones keep theirs."""
     description: str = ""
-    instance_prefix: str = "pool"
+    instance_prefix: str = DEFAULT_PREFIX
     min_available: int = 0
     members: list[str] = field(default_factory=list)
     """Instance ids, the oldest first. One that is being destroyed is no member any more."""

@@ -24,9 +24,9 @@ from exotide.cloud.api.errors import (
     OperationFailed,
 )
 from exotide.cloud.api.instance_pools.healing import add_member
-from exotide.cloud.api.instance_pools.model import Pool
+from exotide.cloud.api.instance_pools.model import DEFAULT_PREFIX, Pool
 from exotide.cloud.api.instances.model import Instance, Plan
-from exotide.cloud.api.instances.power import boot, bury, destroy
+from exotide.cloud.api.instances.power import boot, bury, destroy, require_unprotected
 from exotide.cloud.api.states import InstanceState, PoolState
 from exotide.cloud.api.world import World
 from exotide.cloud.ports import CloudFault
@@ -44,7 +44,7 @@ class NewPool:
     size: int
     plan: Plan
     description: str = ""
-    instance_prefix: str = "pool"
+    instance_prefix: str = DEFAULT_PREFIX
     min_available: int = 0
 
 
@@ -85,7 +85,7 @@ def scale(world: World, pool: Pool, size: int) -> Answer:
     if size > pool.size:
         return _grow(world, pool, size - pool.size)
     if size < pool.size:
-        return _shrink(world, pool, pool.members[: pool.size - size])
+        return _shrink(world, pool, _removable(world, pool.members[: pool.size - size]))
     return _start(world, pool, None)
 
 
@@ -98,7 +98,7 @@ def evict(world: World, pool: Pool, instance_ids: Sequence[str]) -> Answer:
             raise Invalid.field("instances", f"members of instance pool {pool.id}", victim)
     _require_available(pool, pool.size - len(victims))
     _log.info("members_evicted", pool=pool.id, instances=victims)
-    return _shrink(world, pool, victims)
+    return _shrink(world, pool, _removable(world, victims))
 
 
 def update(world: World, pool: Pool, changes: Changes) -> Answer:
@@ -121,8 +121,9 @@ def delete(world: World, pool: Pool) -> Answer:
             f"instance pool {pool.id} is in use by service {service.name} of load balancer "
             f"{balancer.name}; delete that service first"
         )
+    victims = _removable(world, pool.members)
     pool.become(PoolState.DESTROYING)
-    members = _detach(world, pool, pool.members)
+    members = _detach(world, pool, victims)
     _log.info("pool_deleted", pool=pool.id, members=len(members))
     return _start(world, pool, lambda: _delete(world, pool, members))
 
@@ -135,6 +136,13 @@ def _require_running(pool: Pool) -> None:
 def _require_available(pool: Pool, size: int) -> None:
     if size < pool.min_available and size < pool.size:
         raise Invalid.field("size", f"at least min-available ({pool.min_available})", size)
+
+
+def _removable(world: World, victims: Sequence[str]) -> Sequence[str]:
+    """Let a removal pass only if none of those who would go is protected."""
+    for victim in victims:
+        require_unprotected(world.instances[victim])
+    return victims
 
 
 def _start(world: World, pool: Pool, work: Callable[[], Awaitable[None]] | None) -> Answer:

@@ -6,21 +6,23 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from exotide.cloud.api.anti_affinity_groups.rules import require_room
-from exotide.cloud.api.errors import ApiError, Busy, Invalid
+from exotide.cloud.api.errors import ApiError, Invalid
 from exotide.cloud.api.fields import uuid_of
-from exotide.cloud.api.instance_pools.healing import (
-    heal,
-    notice_death,
-    pool_of,
-    replace_member,
-)
+from exotide.cloud.api.instance_pools.healing import pool_of, replace_member
+from exotide.cloud.api.instances.booting import boot_or_forget, boot_or_heal, reboot_or_die
 from exotide.cloud.api.instances.model import Instance
-from exotide.cloud.api.instances.plans import decode_user_data, read_plan
-from exotide.cloud.api.instances.power import boot, destroy, make, power_off, reboot, require_state
+from exotide.cloud.api.instances.plans import read_plan, read_user_data, refuse_what_is_not_offered
+from exotide.cloud.api.instances.power import (
+    destroy,
+    make,
+    power_off,
+    require_not_destroying,
+    require_state,
+    require_unprotected,
+)
 from exotide.cloud.api.routing import Call, Endpoint
 from exotide.cloud.api.states import InstanceState
 from exotide.cloud.api.world import World
-from exotide.cloud.ports import CloudFault
 
 
 def create_instance(world: World, call: Call) -> dict[str, object]:
@@ -31,7 +33,7 @@ def create_instance(world: World, call: Call) -> dict[str, object]:
     world.require_quota("instance", 1)
     instance = make(world, zone=call.zone, name=name, plan=plan)
     if starts:
-        return _start(world, instance, lambda: _boot_or_forget(world, instance))
+        return _start(world, instance, lambda: boot_or_forget(world, instance))
     instance.become(InstanceState.STOPPED)
     return _start(world, instance)
 
@@ -56,23 +58,21 @@ def get_instance(world: World, call: Call) -> dict[str, object]:
 def update_instance(world: World, call: Call) -> dict[str, object]:
     """Change name, labels or user-data; the server sees them when it is started next."""
     instance = world.instance(call.zone, call.path["id"])
+    refuse_what_is_not_offered(call.body)
     name = call.body.text("name") or instance.name
     labels = call.body.labels()
-    user_data = call.body.text("user-data", most=32_768)
-    plan = instance.plan
-    if labels is not None:
-        plan = replace(plan, labels=labels)
-    if user_data is not None:
-        plan = replace(plan, user_data=user_data, boot_data=decode_user_data(user_data))
-    instance.name, instance.plan = name, plan
+    plan = read_user_data(call.body, instance.plan)
+    require_not_destroying(instance)
+    instance.name = name
+    instance.plan = plan if labels is None else replace(plan, labels=labels)
     return _start(world, instance)
 
 
 def delete_instance(world: World, call: Call) -> dict[str, object]:
     """Destroy an instance; a pool replaces its member at once and keeps its size."""
     instance = world.instance(call.zone, call.path["id"])
-    if instance.state is InstanceState.DESTROYING:
-        raise Busy.of("instance", instance.id, instance.state)
+    require_not_destroying(instance)
+    require_unprotected(instance)
     pool, before = pool_of(world, instance), instance.state
     instance.become(InstanceState.DESTROYING)
     if pool is not None:
@@ -93,7 +93,7 @@ def start_instance(world: World, call: Call) -> dict[str, object]:
     if instance.state is InstanceState.ERROR:
         require_room(world, instance.plan.anti_affinity_groups)
     instance.become(InstanceState.STARTING)
-    return _start(world, instance, lambda: _boot_or_heal(world, instance))
+    return _start(world, instance, lambda: boot_or_heal(world, instance))
 
 
 def stop_instance(world: World, call: Call) -> dict[str, object]:
@@ -108,41 +108,13 @@ def reboot_instance(world: World, call: Call) -> dict[str, object]:
     """Restart the programs of a running instance."""
     instance = world.instance(call.zone, call.path["id"])
     require_state(instance, InstanceState.RUNNING)
-    return _start(world, instance, lambda: _reboot_or_die(world, instance))
+    return _start(world, instance, lambda: reboot_or_die(world, instance))
 
 
 def _start(
     world: World, instance: Instance, work: Callable[[], Awaitable[None]] | None = None
 ) -> dict[str, object]:
     return world.operations.start(zone=instance.zone, kind="instance", key=instance.id, work=work)
-
-
-async def _boot_or_forget(world: World, instance: Instance) -> None:
-    try:
-        await boot(world, instance)
-    except CloudFault:
-        if instance.state is InstanceState.ERROR:
-            instance.become(InstanceState.DESTROYING)
-            await destroy(world, instance)
-        raise
-
-
-async def _boot_or_heal(world: World, instance: Instance) -> None:
-    try:
-        await boot(world, instance)
-    except CloudFault:
-        pool = pool_of(world, instance)
-        if pool is not None:
-            heal(world, pool, instance)
-        raise
-
-
-async def _reboot_or_die(world: World, instance: Instance) -> None:
-    try:
-        await reboot(world, instance)
-    except CloudFault as error:
-        notice_death(world, instance.id, f"reboot failed: {error}")
-        raise
 
 
 def _filter(call: Call) -> Callable[[Instance], bool]:

@@ -39,6 +39,10 @@ class Instance:
     created_at: str
     pool_id: str | None = None
     """Its manager. It stays set while a former member is being destroyed."""
+    protected: bool = False
+    """Whether every destruction is refused."""
+    domain_name: str | None = None
+    """What its address resolves to."""
     state: InstanceState = InstanceState.STARTING
 
     def become(self, wanted: InstanceState) -> None:

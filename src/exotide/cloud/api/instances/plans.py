@@ -29,9 +29,9 @@ _WITH_GZIP_HEADER: Final = 16 + zlib.MAX_WBITS
 
 def read_plan(world: World, zone: str, body: Fields) -> Plan:
     """Read the plan of a create; type, template and disk are required."""
-    kind = body.must("instance-type", _instance_type(body))
-    template = body.must("template", _template(zone, body))
-    disk = body.must("disk-size", _disk(body, kind))
+    kind = body.must("instance-type", read_type(body))
+    template = body.must("template", read_template(zone, body))
+    disk = body.must("disk-size", read_disk(body, kind))
     return changed_plan(
         world, zone, body, Plan(instance_type=kind, template=template, disk_gib=disk)
     )
@@ -39,8 +39,10 @@ def read_plan(world: World, zone: str, body: Fields) -> Plan:
 
 def changed_plan(world: World, zone: str, body: Fields, plan: Plan) -> Plan:
     """Read an update: absent or null leaves a field as it is, an empty list clears it."""
-    _refuse_what_is_not_offered(body)
-    kind = _instance_type(body) or plan.instance_type
+    refuse_what_is_not_offered(body)
+    kind = read_type(body) or plan.instance_type
+    disk_gib = read_disk(body, kind) or plan.disk_gib
+    require_disk_fits(kind, disk_gib)
     groups = _known(body, "security-groups", world.security_groups)
     apart = _known(body, "anti-affinity-groups", world.anti_affinity_groups)
     keys = _keys(world, body)
@@ -48,13 +50,18 @@ def changed_plan(world: World, zone: str, body: Fields, plan: Plan) -> Plan:
     plan = replace(
         plan,
         instance_type=kind,
-        template=_template(zone, body) or plan.template,
-        disk_gib=_disk(body, kind) or plan.disk_gib,
+        template=read_template(zone, body) or plan.template,
+        disk_gib=disk_gib,
         labels=plan.labels if labels is None else labels,
         security_groups=plan.security_groups if groups is None else groups,
         anti_affinity_groups=plan.anti_affinity_groups if apart is None else apart,
         ssh_keys=plan.ssh_keys if keys is None else keys,
     )
+    return read_user_data(body, plan)
+
+
+def read_user_data(body: Fields, plan: Plan) -> Plan:
+    """Put the user-data of a request, if there is any, into a plan."""
     user_data = body.text("user-data", most=32_768)
     if user_data is None:
         return plan
@@ -84,7 +91,8 @@ def decode_user_data(sent: str) -> bytes:
     return plain
 
 
-def _instance_type(body: Fields) -> InstanceType | None:
+def read_type(body: Fields) -> InstanceType | None:
+    """Read the reference to an instance type."""
     key = body.ref("instance-type")
     if key is None:
         return None
@@ -93,7 +101,8 @@ def _instance_type(body: Fields) -> InstanceType | None:
     return INSTANCE_TYPES[key]
 
 
-def _template(zone: str, body: Fields) -> Template | None:
+def read_template(zone: str, body: Fields) -> Template | None:
+    """Read the reference to a template, which must be of this zone."""
     key = body.ref("template")
     if key is None:
         return None
@@ -102,9 +111,22 @@ def _template(zone: str, body: Fields) -> Template | None:
     return TEMPLATES[key]
 
 
-def _disk(body: Fields, kind: InstanceType | None) -> int | None:
+def read_disk(body: Fields, kind: InstanceType | None, *, least_gib: int = 10) -> int | None:
+    """Read the size of a disk, in GiB, as the type allows."""
     most = 51_200 if kind is None else kind.most_disk_gib
-    return body.integer("disk-size", least=10, most=most)
+    return body.integer("disk-size", least=least_gib, most=most)
+
+
+def require_disk_fits(kind: InstanceType, disk_gib: int) -> None:
+    """
+    Check that a disk is not too large for a type that it was not ordered with.
+
+    Raises:
+        Invalid: It is.
+    """
+    if disk_gib > kind.most_disk_gib:
+        wanted = f"a type that may have a disk of {disk_gib} GiB"
+        raise Invalid.field("instance-type.id", wanted, f"{kind.family}.{kind.size}")
 
 
 def _known(body: Fields, name: str, known: Container[str]) -> tuple[str, ...] | None:
@@ -133,8 +155,13 @@ def _keys(world: World, body: Fields) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names))
 
 
-def _refuse_what_is_not_offered(body: Fields) -> None:
-    """Better a clear refusal than a setting that silently has no effect."""
+def refuse_what_is_not_offered(body: Fields) -> None:
+    """
+    Better a clear refusal than a setting that silently has no effect.
+
+    Raises:
+        Invalid: Something is switched on that the local cloud does not have.
+    """
     for name in _NOT_OFFERED:
         if body.refs(name):
             raise Invalid.field(name, "none: the local cloud does not offer them", body.refs(name))

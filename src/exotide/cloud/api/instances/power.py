@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from exotide.cloud.api.anti_affinity_groups.rules import require_room
-from exotide.cloud.api.errors import Busy, FailureReason, OperationFailed
+from exotide.cloud.api.errors import Busy, Conflict, FailureReason, OperationFailed
 from exotide.cloud.api.instances.model import Instance, Plan
 from exotide.cloud.api.load_balancers.following import follow, leave
 from exotide.cloud.api.security_groups.filtering import follow_membership, hand_over
@@ -126,6 +126,28 @@ def require_state(instance: Instance, *allowed: InstanceState) -> None:
     if instance.state not in allowed:
         wanted = " or ".join(allowed)
         raise Busy(f"instance {instance.id} is {instance.state}; this needs it to be {wanted}")
+
+
+def require_not_destroying(instance: Instance) -> None:
+    """
+    Check that an instance is not on its way out.
+
+    Raises:
+        Busy: It is.
+    """
+    if instance.state is InstanceState.DESTROYING:
+        raise Busy.of("instance", instance.id, instance.state)
+
+
+def require_unprotected(instance: Instance) -> None:
+    """
+    Check that an instance may be destroyed.
+
+    Raises:
+        Conflict: It is protected.
+    """
+    if instance.protected:
+        raise Conflict(f"instance {instance.name} is protected; remove its protection first")
 
 
 @contextmanager

@@ -56,6 +56,14 @@ def update_load_balancer(world: World, call: Call) -> dict[str, object]:
     )
 
 
+def reset_load_balancer_field(world: World, call: Call) -> dict[str, object]:
+    """Empty the description or the labels."""
+    balancer = _balancer(world, call)
+    if call.one_of("field", ("description", "labels")) == "labels":
+        return rules.update(world, balancer, name=None, description=None, labels={})
+    return rules.update(world, balancer, name=None, description="", labels=None)
+
+
 def delete_load_balancer(world: World, call: Call) -> dict[str, object]:
     """Remove a load balancer."""
     return rules.delete(world, _balancer(world, call))
@@ -85,6 +93,14 @@ def update_service(world: World, call: Call) -> dict[str, object]:
     balancer = _balancer(world, call)
     service = _service(balancer, call)
     return rules.update_service(world, balancer, service, _read_service(call.body, service))
+
+
+def reset_service_field(world: World, call: Call) -> dict[str, object]:
+    """Empty the description; nothing else of a service has a default to go back to."""
+    balancer = _balancer(world, call)
+    service = _service(balancer, call)
+    call.one_of("field", ("description",))
+    return rules.describe_service(world, balancer, service, "")
 
 
 def delete_service(world: World, call: Call) -> dict[str, object]:
@@ -225,5 +241,17 @@ ENDPOINTS = (
         path="/load-balancer/{id}/service/{service-id}",
         operation="delete-load-balancer-service",
         handler=delete_service,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/load-balancer/{id}/{field}",
+        operation="reset-load-balancer-field",
+        handler=reset_load_balancer_field,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/load-balancer/{id}/service/{service-id}/{field}",
+        operation="reset-load-balancer-service-field",
+        handler=reset_service_field,
     ),
 )

@@ -126,6 +126,16 @@ def update_service(
     return _start(world, balancer, lambda: _change(world, balancer, service))
 
 
+def describe_service(
+    world: World, balancer: LoadBalancer, service: Service, description: str
+) -> Answer:
+    """Change what is said about a service; nothing of it is touched."""
+    _require_running(balancer)
+    _require_service_running(service)
+    service.description = description
+    return _start(world, balancer)
+
+
 def delete_service(world: World, balancer: LoadBalancer, service: Service) -> Answer:
     """Close a port; the operation refers to the balancer."""
     _require_running(balancer)
