@@ -24,6 +24,15 @@ SCRIPTED: Final = {"autoscaler", "servicediscovery", "stack"}
 """Folders whose tests tell the SDK wrong answers on purpose; their clouds are in this process."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-examples",
+        type=int,
+        default=12,
+        help="requests that schemathesis makes for each operation with a body",
+    )
+
+
 class Ledger:
     """The faults that were found and not yet reported; threads of clouds write into it."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from starlette.types import ASGIApp
@@ -19,6 +19,7 @@ from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import Pace, World
 from exotide.cloud.testing import FakeBalancers, FakeServers, watched
 
+T = TypeVar("T")
 KEY, SECRET, NOW = "EXOtestkey000000000000000", "testsecret", 1767225000.0
 
 MICRO = {"id": next(key for key, kind in INSTANCE_TYPES.items() if kind.size == "micro")}
@@ -102,6 +103,16 @@ class LocalApi:
         answer = self.call("GET", path)
         assert answer.status == 200, answer.body
         return answer.body
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do something on the loop, where operations may be started, and let them end."""
+
+        async def do() -> T:
+            return work()
+
+        result = self.loop.run_until_complete(do())
+        self.settle()
+        return result
 
     def call(
         self, method: str, path: str, body: object = None, query: Sequence[tuple[str, str]] = ()
