@@ -207,6 +207,8 @@ json_values = st.recursive(
 FIELDS = sorted(
     {"healthcheck", "labels", "user-data", "instances", "icmp", "security-groups", "port"}
     | {"security-group", "ssh-key", "ssh-keys", "instance-pool", "target-port", "public-key"}
+    | {"anti-affinity-groups", "instance", "cidr", "domain-name", "auto-start", "tpm-enabled"}
+    | {"elastic-ips", "private-networks", "deploy-target", "rescue-profile"}
     | {"min-available", "public-ip-assignment", "strategy", *POOL, *RULE}
 )
 GOOD = POOL | RULE | {"healthcheck": CHECK, "port": 80, "target-port": 8080, "size": 2}
@@ -231,7 +233,8 @@ def test_nothing_that_is_sent_makes_the_emulator_fail(
         ids = existing(local)
         path = endpoint.path.replace("{service-id}", ids["service"] if real else other)
         path = path.replace("{rule-id}", ids["rule"] if real else other)
-        kind = path.split("/")[1].partition(":")[0]
+        path = path.replace("{field}", "labels" if real else other)
+        kind = path.removeprefix("/reverse-dns").split("/")[1].partition(":")[0]
         key = ids.get(kind, other) if real else other.replace("/", "")
         path = path.replace("{id}", key).replace("{name}", key).replace("{entity}", key)
         answer = local.call(endpoint.method, f"/v2{path}", body, query)
@@ -251,6 +254,7 @@ def existing(local: LocalApi) -> dict[str, str]:
         "instance-pool": local.call("POST", "/v2/instance-pool", POOL),
         "load-balancer": local.call("POST", "/v2/load-balancer", {"name": "lb"}),
         "security-group": local.call("POST", "/v2/security-group", {"name": "g"}),
+        "anti-affinity-group": local.call("POST", "/v2/anti-affinity-group", {"name": "g"}),
         "instance": local.call("POST", "/v2/instance", without(POOL, "size")),
     }
     local.settle()

@@ -16,6 +16,7 @@ class ServerSpec:
     id: str
     """The instance's UUID."""
     name: str
+    """A host name: at most 63 letters, digits, dots and hyphens, made from the instance's name."""
     ip: str
     """The public IPv4 address that the driver gave out with `reserve_ip`."""
     vcpus: int

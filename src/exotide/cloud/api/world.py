@@ -71,7 +71,7 @@ class World:
     """Which roles there are, and which of the keys is bound to which."""
     pace: Pace = field(default_factory=Pace)
     quotas: Mapping[str, int] = field(default_factory=lambda: QUOTAS)
-    """How many of each the organisation may have."""
+    """How many of each the organisation may have; -1 is any number."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     chance: random.Random = field(default_factory=random.SystemRandom)
@@ -172,5 +172,5 @@ class World:
             QuotaExceeded: They may not.
         """
         limit, usage = self.limit(resource), self.usage(resource)
-        if usage + wanted > limit:
+        if 0 <= limit < usage + wanted:
             raise QuotaExceeded.of(resource, limit=limit, usage=usage, wanted=wanted)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from typing import Final
 
 from exotide.cloud.api.catalogue import InstanceType, Template
 from exotide.cloud.api.states import InstanceState, require
+
+_NO_HOST_NAME: Final = re.compile(r"[^A-Za-z0-9.-]+|\.{2,}")
+_LONGEST_HOST_NAME: Final = 63
+"""As Linux and DNS allow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,12 @@ class Instance:
     def become(self, wanted: InstanceState) -> None:
         require(self.state, wanted)
         self.state = wanted
+
+    @property
+    def host_name(self) -> str:
+        """The name as its server may bear it: an instance's name may hold any character."""
+        plain = _NO_HOST_NAME.sub("-", self.name).strip("-.")
+        return plain[:_LONGEST_HOST_NAME].rstrip("-.") or "server"
 
     @property
     def counts(self) -> bool:

@@ -166,7 +166,7 @@ def _spec(world: World, instance: Instance) -> ServerSpec:
     plan = instance.plan
     return ServerSpec(
         id=instance.id,
-        name=instance.name,
+        name=instance.host_name,
         ip=instance.ip,
         vcpus=plan.instance_type.cpus,
         memory_bytes=plan.instance_type.memory_bytes,

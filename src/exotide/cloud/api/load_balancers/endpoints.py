@@ -20,6 +20,7 @@ _MODES: Final = ("tcp", "http", "https")
 def create_load_balancer(world: World, call: Call) -> dict[str, object]:
     """Make a load balancer; its name is its own in the whole organisation."""
     body = call.body
+    body.choice("addressfamily", ("inet4",))
     return rules.create(
         world,
         call.zone,
