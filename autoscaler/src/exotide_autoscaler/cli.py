@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 import structlog
 
+from exotide_autoscaler.credentials import with_credentials
 from exotide_autoscaler.errors import AutoscalerError, ListenError, SettingsError
 from exotide_autoscaler.settings import Settings, read_settings
 
@@ -36,6 +37,8 @@ Settings come from the environment:
   EXOTIDE_METRICS_PORT, EXOTIDE_METRICS_ADDRESS   a listener of its own for reading
   EXOTIDE_API_TIMEOUT_S           time for one call to the cloud (10)
   EXOTIDE_LOG_LEVEL               debug, info, warning or error (info)
+  CREDENTIALS_DIRECTORY           folder with EXOSCALE_KEY, EXOSCALE_SECRET, EXOTIDE_WEBHOOK_TOKEN
+                                  as files, as systemd's LoadCredential makes it
 """
 
 
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _leave)  # until the service has its own handler
     try:
-        settings = read_settings(os.environ)
+        settings = read_settings(with_credentials(os.environ))
         _configure_logging(settings.log_level)
         _run(settings)
     except (SettingsError, ListenError) as error:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from .credentials import with_credentials
 from .errors import ListenFailed, SettingsError
 from .settings import Settings, read_settings
 
@@ -20,6 +21,7 @@ All settings are environment variables.
 Needed: EXOSCALE_KEY, EXOSCALE_SECRET, EXOSCALE_ZONE, EXOSCALE_INSTANCEPOOL_ID, TARGET_PORT.
 Optional: EXOSCALE_API_ENDPOINT, EXOTIDE_REFRESH_S, EXOTIDE_TARGETS_FILE, EXOTIDE_METRICS_PORT,
 EXOTIDE_METRICS_ADDRESS, EXOTIDE_LISTEN_ADDRESS.
+Key and secret may be files in CREDENTIALS_DIRECTORY (LoadCredential of systemd).
 Exit: 0 stopped by TERM or INT, 1 fault, 2 settings."""
 
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.parse_args(arguments)
     try:
-        run(read_settings(os.environ))
+        run(read_settings(with_credentials(os.environ)))
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
