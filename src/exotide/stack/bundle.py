@@ -1,0 +1,124 @@
+"""
+The monitoring server's files as one small archive, for servers that get everything by user-data.
+
+    python -m exotide.stack.bundle [--speed N] [FOLDER]      `make bundle` writes the committed one
+
+Comments and docstrings of programs stay behind: user-data is small. Names and annotations stay,
+so that a traceback can be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import lzma
+import tarfile
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from python_minifier import minify
+
+from .alerting import monitoring_files
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+GENERATED: Final = ROOT / "terraform/userdata/generated"
+SCRIPTS: Final = {
+    "slowapp.py": "slowapp/slowapp.py",
+    "bootstrap.py": "terraform/userdata/monitoring/bootstrap.py",
+}
+"""Programs that go into user-data by themselves, by their name there."""
+AGENTS: Final = ("autoscaler", "servicediscovery")
+_TREE: Final = "terraform/userdata/monitoring/root"
+
+
+def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
+    """
+    Text of each file by its path below `/`.
+
+    Args:
+        speed: How many times faster than the assignment's own numbers.
+    """
+    files = {f"srv/{name}": text for name, text in monitoring_files(speed=speed).items()}
+    for path in sorted((ROOT / _TREE).rglob("*")):
+        if path.is_file():
+            files[str(path.relative_to(ROOT / _TREE))] = path.read_text(encoding="utf-8")
+    for agent in AGENTS:
+        files |= _agent(agent)
+    requirements = {
+        line for agent in AGENTS for line in (ROOT / agent / "requirements.txt").open()
+    }
+    files["opt/exotide/requirements.txt"] = "".join(sorted(requirements))
+    return files
+
+
+def archive(files: dict[str, str]) -> bytes:
+    """Pack files; the same files give the same archive."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name in sorted(files, key=lambda name: (Path(name).suffix, name)):
+            content = files[name].encode()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+
+
+def unpacked(bundle: bytes) -> dict[str, str]:
+    """Read an archive back."""
+    with tarfile.open(fileobj=io.BytesIO(bundle), mode="r:xz") as tar:
+        return {
+            entry.name: content.read().decode()
+            for entry in tar.getmembers()
+            if (content := tar.extractfile(entry)) is not None
+        }
+
+
+def _agent(agent: str) -> dict[str, str]:
+    name, source = f"exotide_{agent}", ROOT / agent / "src"
+    files = {
+        f"opt/exotide/lib/{path.relative_to(source)}": _small(path)
+        for path in sorted((source / name).rglob("*.py"))
+    }
+    project = tomllib.loads((ROOT / agent / "pyproject.toml").read_text())["project"]
+    label = f"{name}-{project['version']}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    return files | {f"opt/exotide/lib/{label}/METADATA": metadata}
+
+
+def _small(path: Path) -> str:
+    return minify(
+        path.read_text(encoding="utf-8"),
+        remove_literal_statements=True,
+        remove_annotations=False,
+        rename_locals=False,
+        hoist_literals=False,
+    )
+
+
+def write(folder: Path, *, speed: float = 1.0) -> None:
+    """Write the bundle and the scripts; an archive that says the same is left as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files, out = bundle_files(speed=speed), folder / "bundle.tar.xz"
+    if not out.exists() or unpacked(out.read_bytes()) != files:
+        out.write_bytes(archive(files))
+    for name, text in scripts().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def scripts() -> dict[str, str]:
+    """Text of each script, small."""
+    return {name: _small(ROOT / path) for name, path in SCRIPTS.items()}
+
+
+def main() -> None:
+    """Write what user-data is made of."""
+    parser = argparse.ArgumentParser(description="Write what user-data is made of.")
+    parser.add_argument("--speed", type=float, default=1.0)
+    parser.add_argument("folder", type=Path, nargs="?", default=GENERATED)
+    arguments = parser.parse_args()
+    write(arguments.folder, speed=arguments.speed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+variable "name" {
+  type        = string
+  description = "Begins the names of roles and keys."
+}
+
+variable "pool_id" {
+  type        = string
+  description = "The one pool that the autoscaler may change."
+}

@@ -1,0 +1,4 @@
+output "id" {
+  description = "The pool's id."
+  value       = exoscale_instance_pool.members.id
+}

@@ -1,0 +1,83 @@
+# One server's user-data holds 24,576 bytes after gzip, and the monitoring server needs more than
+# that. So its bundle is cut: the first part comes with its own user-data, the rest lies in a
+# comment of the members' user-data, which it reads from the pool through the API. The hash of the
+# whole is in its settings.
+locals {
+  bundle_file = coalesce(var.bundle_file, "${path.module}/generated/bundle.tar.xz")
+  bundle      = filebase64(local.bundle_file)
+  # Four characters of base64 are three bytes: a part must hold whole ones.
+  first_chars = min(20400, length(local.bundle))
+
+  member_config = {
+    ssh_authorized_keys = compact([var.ssh_public_key])
+    write_files = concat(
+      [
+        { path = "/opt/exotide/slowapp.py", content = file("${path.module}/generated/slowapp.py") },
+        { path = "/etc/systemd/system/slowapp.service", content = file("${path.module}/member/slowapp.service") },
+        { path = "/opt/exotide/setup.sh", content = file("${path.module}/member/setup.sh") },
+      ],
+      length(var.slowapp_environment) == 0 ? [] : [{
+        path    = "/etc/exotide/slowapp.env"
+        content = join("", [for name, value in var.slowapp_environment : "${name}=${value}\n"])
+      }],
+    )
+    runcmd = [["sh", "/opt/exotide/setup.sh"]]
+  }
+
+  agent_environment = {
+    EXOSCALE_ZONE            = var.zone
+    EXOSCALE_API_ENDPOINT    = var.endpoint
+    EXOSCALE_INSTANCEPOOL_ID = var.pool_id
+    EXOTIDE_METRICS_PORT     = "8092"
+    EXOTIDE_METRICS_ADDRESS  = "127.0.0.1"
+    TARGET_PORT              = "9100"
+  }
+  stack = {
+    alerting         = var.alerting
+    endpoint         = var.endpoint
+    pool_id          = var.pool_id
+    bundle_sha256    = filesha256(local.bundle_file)
+    grafana_password = var.grafana_password
+    grafana_version  = "12.4.0"
+    grafana_key      = "B53AE77BADB630A683046005963FA27710458545"
+    servicediscovery = merge(var.servicediscovery_key, {
+      env = merge(local.agent_environment, { EXOTIDE_REFRESH_S = tostring(var.refresh_s) })
+    })
+    autoscaler = merge(var.autoscaler_key, {
+      env = merge(local.agent_environment, {
+        LISTEN_PORT             = "8090"
+        EXOTIDE_LISTEN_ADDRESS  = "127.0.0.1"
+        EXOTIDE_METRICS_PORT    = "8091"
+        EXOTIDE_METRICS_ADDRESS = "0.0.0.0"
+        EXOTIDE_MIN_SIZE        = tostring(var.policy.min_size)
+        EXOTIDE_MAX_SIZE        = tostring(var.policy.max_size)
+        EXOTIDE_INTERVAL_S      = tostring(var.policy.interval_s)
+        EXOTIDE_COOLDOWN_S      = tostring(var.policy.cooldown_s)
+        EXOTIDE_INTENT_TTL_S    = tostring(var.policy.intent_ttl_s)
+      })
+    })
+  }
+
+  monitoring_config = {
+    ssh_authorized_keys = compact([var.ssh_public_key])
+    write_files = [
+      { path = "/etc/exotide/stack.json", permissions = "0600", content = jsonencode(local.stack) },
+      { path = "/opt/exotide/bootstrap.py", content = file("${path.module}/generated/bootstrap.py") },
+      { path = "/opt/exotide/bundle.part", content = substr(local.bundle, 0, local.first_chars) },
+      {
+        path    = "/etc/systemd/system/exotide-bootstrap.service"
+        content = file("${path.module}/monitoring/exotide-bootstrap.service")
+      },
+      {
+        path    = "/etc/systemd/system/exotide-bootstrap-page.service"
+        content = file("${path.module}/monitoring/exotide-bootstrap-page.service")
+      },
+    ]
+    # --wait: cloud-init ends with an error when the bootstrap does.
+    runcmd = [
+      ["systemctl", "daemon-reload"],
+      ["systemctl", "enable", "--quiet", "exotide-bootstrap"],
+      ["systemctl", "start", "exotide-bootstrap"],
+    ]
+  }
+}
