@@ -32,6 +32,7 @@ lock: setup ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv lock --upgrade
 	$(BIN)/uv export --quiet --frozen --all-packages --all-groups --no-emit-workspace --no-header \
 		--format requirements.txt --output-file requirements.lock
+	$(BIN)/python scripts/pins
 	rm -f uv.lock
 
 bench: setup ## Print the figures of the README
