@@ -8,8 +8,9 @@ locals {
   # Four characters of base64 are three bytes: a part must hold whole ones.
   first_chars = min(20400, length(local.bundle))
 
-  member_config = {
-    ssh_authorized_keys = compact([var.ssh_public_key])
+  ssh_config = var.ssh_public_key == "" ? {} : { ssh_authorized_keys = [var.ssh_public_key] }
+
+  member_config = merge(local.ssh_config, {
     write_files = concat(
       [
         { path = "/opt/exotide/slowapp.py", content = file("${path.module}/generated/slowapp.py") },
@@ -22,7 +23,7 @@ locals {
       }],
     )
     runcmd = [["sh", "/opt/exotide/setup.sh"]]
-  }
+  })
 
   agent_environment = {
     EXOSCALE_ZONE            = var.zone
@@ -58,8 +59,7 @@ locals {
     })
   }
 
-  monitoring_config = {
-    ssh_authorized_keys = compact([var.ssh_public_key])
+  monitoring_config = merge(local.ssh_config, {
     write_files = [
       { path = "/etc/exotide/stack.json", permissions = "0600", content = jsonencode(local.stack) },
       { path = "/opt/exotide/bootstrap.py", content = file("${path.module}/generated/bootstrap.py") },
@@ -73,11 +73,11 @@ locals {
         content = file("${path.module}/monitoring/exotide-bootstrap-page.service")
       },
     ]
-    # --wait: cloud-init ends with an error when the bootstrap does.
+    # The last one ends when the bootstrap does; with its error, so does cloud-init.
     runcmd = [
       ["systemctl", "daemon-reload"],
       ["systemctl", "enable", "--quiet", "exotide-bootstrap"],
       ["systemctl", "start", "exotide-bootstrap"],
     ]
-  }
+  })
 }
