@@ -1,8 +1,8 @@
 # Each target does its own set-up. `make demo` and `make test` are all that one needs.
 BIN := .venv/bin
-SOURCES := src autoscaler/src servicediscovery/src slowapp tests benchmarks
+SOURCES := src autoscaler/src servicediscovery/src slowapp terraform/userdata/monitoring tests benchmarks scripts/pins
 
-.PHONY: help setup demo test check format lock bench clean
+.PHONY: help setup demo test check format bundle lock bench clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -27,6 +27,9 @@ test: check ## All checks and all tests
 format: setup ## Rewrite the sources in the project's format
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
+
+bundle: setup ## Write what user-data carries (terraform/userdata/generated) anew
+	$(BIN)/python -m exotide.stack.bundle
 
 lock: setup ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv lock --upgrade

@@ -45,9 +45,8 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
             files[str(path.relative_to(ROOT / _TREE))] = path.read_text(encoding="utf-8")
     for agent in AGENTS:
         files |= _agent(agent)
-    requirements = {
-        line for agent in AGENTS for line in (ROOT / agent / "requirements.txt").open()
-    }
+    pins = [(ROOT / agent / "requirements.txt").read_text() for agent in AGENTS]
+    requirements = {line for text in pins for line in text.splitlines(keepends=True)}
     files["opt/exotide/requirements.txt"] = "".join(sorted(requirements))
     return files
 

@@ -25,7 +25,7 @@ UNITS=*('prometheus','prometheus-node-exporter'),*('exotide-servicediscovery','e
 Settings=dict[str,Any]
 class Failed(Exception):0
 def run(*command:str,**more:Any)->str:
-	done=subprocess.run(command,check=False,text=True,stdout=subprocess.PIPE,stderr=subprocess.STDOUT,**more)
+	done:subprocess.CompletedProcess[str]=subprocess.run(command,check=False,text=True,stdout=subprocess.PIPE,stderr=subprocess.STDOUT,**more)
 	if done.returncode:print(done.stdout,file=sys.stderr,flush=True);last=done.stdout.strip().splitlines()[-1:]or['no output'];raise Failed(f"{command[0]} ended with {done.returncode}: {last[0]}")
 	return done.stdout
 def again(what:str,attempt:Callable[[],None])->None:

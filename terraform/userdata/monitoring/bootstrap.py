@@ -60,7 +60,7 @@ class Failed(Exception):
 
 def run(*command: str, **more: Any) -> str:
     """Run a program; its output goes to the journal when it fails. Secrets are never arguments."""
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more
     )
     if done.returncode:
