@@ -115,27 +115,48 @@ class LocalApi:
         return result
 
     def call(
-        self, method: str, path: str, body: object = None, query: Sequence[tuple[str, str]] = ()
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        query: Sequence[tuple[str, str]] = (),
+        **signer: str,
     ) -> Answer:
         content = b"" if body is None else json.dumps(body).encode()
-        return self.send(method, path, content, query)
+        return self.send(method, path, content, query, **signer)
 
     def send(
-        self, method: str, path: str, content: bytes, query: Sequence[tuple[str, str]] = ()
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        query: Sequence[tuple[str, str]] = (),
+        *,
+        key: str = KEY,
+        secret: str = SECRET,
     ) -> Answer:
         """Send any bytes to a (decoded) path, properly signed."""
-        return self.loop.run_until_complete(self._send(method, path, content, query))
+        return self.loop.run_until_complete(
+            self._send(method, path, content, query, key=key, secret=secret)
+        )
 
     async def _send(
-        self, method: str, path: str, content: bytes, query: Sequence[tuple[str, str]]
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        query: Sequence[tuple[str, str]],
+        *,
+        key: str,
+        secret: str,
     ) -> Answer:
         raw_path = quote(path, safe="/:")
         names = sorted({name for name, value in query if value})
         request = SignedRequest(method=method, path=raw_path, query=query, body=content)
         expires = str(int(NOW) + 600)
-        signature = sign(request, secret=SECRET, query_args=names, expires=expires)
+        signature = sign(request, secret=secret, query_args=names, expires=expires)
         signed = f",signed-query-args={';'.join(names)}" if names else ""
-        header = f"EXO2-HMAC-SHA256 credential={KEY}{signed},expires={expires}"
+        header = f"EXO2-HMAC-SHA256 credential={key}{signed},expires={expires}"
         sent: list[Any] = []
 
         async def receive() -> dict[str, Any]:
