@@ -62,6 +62,8 @@ class Account:
             "instance-pools": "list_instance_pools",
             "load-balancers": "list_load_balancers",
             "instances": "list_instances",
+            "iam-roles": "list_iam_roles",
+            "api-keys": "list_api_keys",
         }
         return {key: len(self.api.call(name)[key]) for key, name in lists.items()}
 

@@ -21,7 +21,14 @@ from exotide.stack.errors import AccessDenied, Ambiguous, LeftOver, NotFound, To
 
 from .conftest import Account, Cut
 
-WHOLE = {"security-groups": 2, "instance-pools": 1, "load-balancers": 1, "instances": 2}
+WHOLE = {
+    "security-groups": 2,
+    "instance-pools": 1,
+    "load-balancers": 1,
+    "instances": 2,
+    "iam-roles": 2,
+    "api-keys": 2,
+}
 NOTHING = dict.fromkeys(WHOLE, 0)
 
 
@@ -99,6 +106,10 @@ def test_the_monitoring_server_goes_first_so_that_its_autoscaler_cannot_interfer
     account.destroy()
     assert account.told() == [
         "instance exotide-monitoring removed",
+        "API key exotide-autoscaler removed",
+        "API key exotide-service-discovery removed",
+        "IAM role exotide-autoscaler removed",
+        "IAM role exotide-service-discovery removed",
         "load balancer exotide removed",
         "instance pool exotide removed",
         "security group exotide-members removed",
@@ -234,6 +245,8 @@ def test_what_cannot_be_removed_is_reported_and_the_rest_is_gone(account: Accoun
         "instance-pools": 0,
         "load-balancers": 0,
         "instances": 1,
+        "iam-roles": 0,
+        "api-keys": 0,
     }
 
 
@@ -280,7 +293,7 @@ def test_prometheus_that_never_answers_is_given_up(
 
 def test_the_public_functions_do_all_of_it_alone(settings: StackSettings) -> None:
     stack = create(settings)
-    assert len(leftovers(settings)) == 5
+    assert len(leftovers(settings)) == 9
     assert stack.url == f"http://{stack.nlb_ip}"
     destroy(settings)
     assert leftovers(settings) == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -10,9 +11,19 @@ import yaml
 
 from exotide.stack import StackError, StackSettings
 from exotide.stack.alerting import monitoring_files
-from exotide.stack.userdata import member_user_data, monitoring_user_data
+from exotide.stack.userdata import (
+    AgentKey,
+    AgentKeys,
+    member_user_data,
+    monitoring_user_data,
+)
 
 SETTINGS = StackSettings(key="EXOkey", secret="hidden", endpoint="http://198.18.0.1:4000/v2")
+
+KEYS = AgentKeys(
+    autoscaler=AgentKey(key="EXOscaler", secret="scaling"),
+    discovery=AgentKey(key="EXOdiscovery", secret="looking"),
+)
 
 
 def files(user_data: str) -> dict[str, dict[str, Any]]:
@@ -27,7 +38,7 @@ def env(item: dict[str, Any]) -> dict[str, str]:
 
 def monitoring(**changes: Any) -> dict[str, dict[str, Any]]:
     settings = {"key": "EXOkey", "secret": "hidden", **changes}
-    return files(monitoring_user_data(StackSettings(**settings), pool_id="the-pool"))
+    return files(monitoring_user_data(StackSettings(**settings), pool_id="the-pool", keys=KEYS))
 
 
 def test_the_monitoring_server_gets_every_file_below_srv() -> None:
@@ -46,7 +57,9 @@ def test_only_root_may_read_what_holds_a_secret() -> None:
         "/srv/autoscaler/agent.env",
     }
     for path, item in found.items():
-        assert path in secret or not {"t0ken", "hidden"} & set(item["content"].split())
+        words = set(re.split(r"[\s=]", item["content"]))
+        assert path in secret or not {"t0ken", "scaling", "looking"} & words
+        assert "hidden" not in words
 
 
 def test_alertmanager_and_autoscaler_share_a_token_that_nobody_chose() -> None:
@@ -63,14 +76,15 @@ def test_a_given_token_is_used() -> None:
     )
 
 
-def test_both_agents_look_after_the_pool_at_the_endpoint_of_the_servers() -> None:
+def test_each_agent_has_its_own_key_and_reaches_the_pool_at_the_servers_endpoint() -> None:
     found = monitoring(endpoint="http://127.0.0.1:1/v2", agent_endpoint="http://198.18.0.1:1/v2")
-    for agent in ("service-discovery", "autoscaler"):
+    keys = {"service-discovery": KEYS.discovery, "autoscaler": KEYS.autoscaler}
+    for agent, key in keys.items():
         settings = env(found[f"/srv/{agent}/agent.env"])
         assert settings["EXOSCALE_INSTANCEPOOL_ID"] == "the-pool"
         assert settings["EXOSCALE_API_ENDPOINT"] == "http://198.18.0.1:1/v2"
-        assert settings["EXOSCALE_KEY"] == "EXOkey"
-        assert settings["EXOSCALE_SECRET"] == "hidden"
+        assert settings["EXOSCALE_KEY"] == key.key
+        assert settings["EXOSCALE_SECRET"] == key.secret
         assert settings["TARGET_PORT"] == "9100"
 
 
@@ -109,7 +123,7 @@ def test_a_member_without_settings_gets_a_config_without_files() -> None:
 @pytest.mark.parametrize("speed", [1, 6])
 def test_user_data_leaves_half_of_the_apis_room_for_what_comes(speed: float) -> None:
     settings = StackSettings(key="EXOkey", secret="x" * 43, speed=speed)
-    assert len(monitoring_user_data(settings, pool_id="the-pool")) <= 32_768 / 2
+    assert len(monitoring_user_data(settings, pool_id="the-pool", keys=KEYS)) <= 32_768 / 2
 
 
 def test_user_data_that_the_api_would_refuse_is_refused_here() -> None:

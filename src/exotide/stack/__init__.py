@@ -2,7 +2,7 @@
 The assignment's stack on any endpoint, through the official SDK.
 
 The servers' user-data is configuration only; the local cloud starts the programs by the label
-`role`. The agents get the key that creates the stack, for want of narrower ones.
+`role`. Each agent gets a key of its own, whose role allows what the agent does and no more.
 """
 
 from __future__ import annotations

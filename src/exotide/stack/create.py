@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from .agents import Agents
 from .api import Api, Json, connect
 from .errors import NotFound, OperationFailed
 from .model import Action, Progress, Stack, Step, silent
@@ -64,7 +65,9 @@ def build(api: Api, settings: StackSettings, *, progress: Progress) -> Stack:
     pool = builder.pool(parts, group_id=members_group["id"])
     balancer = builder.balancer()
     service_id = builder.service(balancer, pool_id=pool["id"])
-    monitoring = builder.monitoring(parts, pool_id=pool["id"], group_id=monitoring_group["id"])
+    agents = Agents(api=api, settings=settings, pool_id=pool["id"], progress=progress)
+    agents.make_roles()
+    monitoring = builder.monitoring(parts, agents, group_id=monitoring_group["id"])
     return Stack(
         name=settings.name,
         zone=settings.zone,
@@ -172,29 +175,33 @@ class _Builder:
         self._tell(action, "service", made)
         return str(made["id"])
 
-    def monitoring(self, parts: _Parts, *, pool_id: str, group_id: str) -> Json:
-        """Make the monitoring server; one that looks after a pool of the past is replaced."""
+    def monitoring(self, parts: _Parts, agents: Agents, *, group_id: str) -> Json:
+        """Make the monitoring server; one of a pool of the past or without keys is replaced."""
         name, action = self.settings.monitoring_name, Action.CREATED
         found = find(self.api, INSTANCE, name)
-        if found is not None and found.get("labels", {}).get(POOL_LABEL) != pool_id:
+        if found is not None and not self._is_of_use(found, agents):
             remove(self.api, INSTANCE, found["id"])
             found, action = None, Action.REPLACED
         if found is None:
+            keys = agents.make_keys()
             self.api.change(
                 "create_instance",
                 name=name,
-                user_data=monitoring_user_data(self.settings, pool_id=pool_id),
+                user_data=monitoring_user_data(self.settings, pool_id=agents.pool_id, keys=keys),
                 **self._server(parts.monitoring_type_id, parts, group_id),
                 labels={
                     "role": "monitoring",
                     STACK_LABEL: self.settings.name,
-                    POOL_LABEL: pool_id,
+                    POOL_LABEL: agents.pool_id,
                 },
             )
             found = self._made(INSTANCE, name, action=action)
         else:
             self._tell(Action.FOUND, INSTANCE.label, found)
         return await_ready(self.api, INSTANCE, found["id"])
+
+    def _is_of_use(self, server: Json, agents: Agents) -> bool:
+        return server.get("labels", {}).get(POOL_LABEL) == agents.pool_id and agents.have_keys()
 
     def _server(self, type_id: str, parts: _Parts, group_id: str) -> Json:
         return {

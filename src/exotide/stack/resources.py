@@ -33,6 +33,8 @@ class Kind:
     list_operation: str
     get_operation: str
     delete_operation: str
+    id_key: str = "id"
+    """Which field of a resource its operations take as id."""
 
 
 SECURITY_GROUP: Final = Kind(
@@ -62,6 +64,21 @@ INSTANCE: Final = Kind(
     list_operation="list_instances",
     get_operation="get_instance",
     delete_operation="delete_instance",
+)
+ROLE: Final = Kind(
+    label="IAM role",
+    plural_key="iam-roles",
+    list_operation="list_iam_roles",
+    get_operation="get_iam_role",
+    delete_operation="delete_iam_role",
+)
+KEY: Final = Kind(
+    label="API key",
+    plural_key="api-keys",
+    list_operation="list_api_keys",
+    get_operation="get_api_key",
+    delete_operation="delete_api_key",
+    id_key="key",
 )
 
 
@@ -178,18 +195,31 @@ def inventory(api: Api, settings: StackSettings) -> tuple[Resource, ...]:
     """
     Everything of the stack that exists, in the order in which it can be removed.
 
-    The monitoring server comes first, so that its autoscaler does not work against the removal;
-    a balancer lets go of its pool, servers of their groups, and a group of the groups in its rules.
+    The monitoring server comes first, so that its autoscaler does not work against the removal,
+    and then the agents' keys; keys let go of their roles, a balancer of its pool, servers of their
+    groups, and a group of the groups in its rules.
     """
     servers = (settings.monitoring_name,)
     groups = (settings.members_name, settings.monitoring_name)
+    roles = _named(api, ROLE, (settings.autoscaler_name, settings.discovery_name))
     return (
         *_named(api, INSTANCE, servers),
+        *(key for role in roles for key in keys_of(api, role.id)),
+        *roles,
         *_named(api, BALANCER, (settings.name,)),
         *_named(api, POOL, (settings.name,)),
         *_stray_members(api, settings),
         *_named(api, SECURITY_GROUP, groups),
     )
+
+
+def keys_of(api: Api, role_id: str) -> list[Resource]:
+    """All API keys of a role, whoever made them: while there is one, the role cannot go."""
+    return [
+        Resource(kind=KEY, name=item["name"], id=item[KEY.id_key])
+        for item in listed(api, KEY)
+        if item.get("role-id") == role_id
+    ]
 
 
 def _named(api: Api, kind: Kind, names: tuple[str, ...]) -> list[Resource]:

@@ -29,7 +29,7 @@ class StackSettings:
     """
 
     key: str
-    """API key; for now the agents get it too, so it should be one that may be lost."""
+    """API key that creates the stack; it stays here, the agents get keys of their own."""
     secret: str = field(repr=False)
     endpoint: str = ""
     """Base URL with its path, used verbatim. Empty: the real cloud's, by zone."""
@@ -87,6 +87,16 @@ class StackSettings:
     def monitoring_name(self) -> str:
         """Name of the monitoring server and of its security group."""
         return f"{self.name}-monitoring"
+
+    @property
+    def autoscaler_name(self) -> str:
+        """Name of the autoscaler's IAM role and of its API key."""
+        return f"{self.name}-autoscaler"
+
+    @property
+    def discovery_name(self) -> str:
+        """Name of the service discovery's IAM role and of its API key."""
+        return f"{self.name}-service-discovery"
 
 
 def _problems(settings: StackSettings) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import yaml
@@ -25,6 +25,22 @@ PROMETHEUS_PORT: Final = 9090
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKey:
+    """An API key that one agent on the monitoring server carries."""
+
+    key: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentKeys:
+    """The keys of both agents."""
+
+    autoscaler: AgentKey
+    discovery: AgentKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFile:
     """One file of a server."""
 
@@ -41,7 +57,7 @@ def member_user_data(settings: StackSettings) -> str:
     return _encoded([_secretive("slowapp/slowapp.env", env_lines(settings.slowapp_env))])
 
 
-def monitoring_user_data(settings: StackSettings, *, pool_id: str) -> str:
+def monitoring_user_data(settings: StackSettings, *, pool_id: str, keys: AgentKeys) -> str:
     """
     User-data of the monitoring server, as the API takes it.
 
@@ -55,19 +71,22 @@ def monitoring_user_data(settings: StackSettings, *, pool_id: str) -> str:
             *(ServerFile(path=path, content=text) for path, text in files.items()),
             _secretive("alertmanager/webhook.token", token),
             _secretive(
-                "service-discovery/agent.env", env_lines(discovery_env(settings, pool_id=pool_id))
+                "service-discovery/agent.env",
+                env_lines(discovery_env(settings, pool_id=pool_id, key=keys.discovery)),
             ),
             _secretive(
                 "autoscaler/agent.env",
-                env_lines(autoscaler_env(settings, pool_id=pool_id, token=token)),
+                env_lines(
+                    autoscaler_env(settings, pool_id=pool_id, key=keys.autoscaler, token=token)
+                ),
             ),
         ]
     )
 
 
-def discovery_env(settings: StackSettings, *, pool_id: str) -> dict[str, str]:
+def discovery_env(settings: StackSettings, *, pool_id: str, key: AgentKey) -> dict[str, str]:
     """Environment of the service discovery."""
-    return _agent_env(settings, pool_id=pool_id) | {
+    return _agent_env(settings, pool_id=pool_id, key=key) | {
         "EXOTIDE_REFRESH_S": _seconds(settings.refresh_s / settings.speed),
         "EXOTIDE_TARGETS_FILE": "/srv/service-discovery/config.json",
         "EXOTIDE_METRICS_PORT": str(DISCOVERY_PORT),
@@ -75,9 +94,11 @@ def discovery_env(settings: StackSettings, *, pool_id: str) -> dict[str, str]:
     }
 
 
-def autoscaler_env(settings: StackSettings, *, pool_id: str, token: str) -> dict[str, str]:
+def autoscaler_env(
+    settings: StackSettings, *, pool_id: str, key: AgentKey, token: str
+) -> dict[str, str]:
     """Environment of the autoscaler: webhooks only from this server, status for the operator."""
-    return _agent_env(settings, pool_id=pool_id) | {
+    return _agent_env(settings, pool_id=pool_id, key=key) | {
         "LISTEN_PORT": str(WEBHOOK_PORT),
         "EXOTIDE_LISTEN_ADDRESS": "127.0.0.1",
         "EXOTIDE_METRICS_PORT": str(STATUS_PORT),
@@ -112,10 +133,10 @@ def cloud_config(files: list[ServerFile]) -> str:
     return f"#cloud-config\n{body}"
 
 
-def _agent_env(settings: StackSettings, *, pool_id: str) -> dict[str, str]:
+def _agent_env(settings: StackSettings, *, pool_id: str, key: AgentKey) -> dict[str, str]:
     return {
-        "EXOSCALE_KEY": settings.key,
-        "EXOSCALE_SECRET": settings.secret,
+        "EXOSCALE_KEY": key.key,
+        "EXOSCALE_SECRET": key.secret,
         "EXOSCALE_ZONE": settings.zone,
         "EXOSCALE_API_ENDPOINT": settings.agent_api_url,
         "EXOSCALE_INSTANCEPOOL_ID": pool_id,

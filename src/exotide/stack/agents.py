@@ -1,0 +1,75 @@
+"""The agents' own access: for each a role that allows what it does, and a key of that role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .api import Api, Json
+from .errors import OperationFailed
+from .model import Action, Progress, Step
+from .policies import autoscaler_policy, discovery_policy
+from .resources import KEY, ROLE, find, keys_of, remove
+from .settings import StackSettings
+from .userdata import AgentKey, AgentKeys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agents:
+    """Makes roles and keys for the agents of one pool."""
+
+    api: Api
+    settings: StackSettings
+    pool_id: str
+    progress: Progress
+
+    def make_roles(self) -> None:
+        """Make both roles; the policy of one that is there is brought up to date."""
+        self._role(self.settings.autoscaler_name, autoscaler_policy(self.pool_id))
+        self._role(self.settings.discovery_name, discovery_policy(self.pool_id))
+
+    def have_keys(self) -> bool:
+        """Whether each role has a key, so that a server from before can work."""
+        return all(keys_of(self.api, self._role_id(name)) for name in self._names())
+
+    def make_keys(self) -> AgentKeys:
+        """
+        Make both keys for a new server.
+
+        Earlier ones are revoked: their secrets cannot be read again, so nobody needs them.
+        """
+        for name in self._names():
+            for key in keys_of(self.api, self._role_id(name)):
+                remove(self.api, KEY, key.id)
+        autoscaler, discovery = (self._key(name) for name in self._names())
+        return AgentKeys(autoscaler=autoscaler, discovery=discovery)
+
+    def _names(self) -> tuple[str, str]:
+        return self.settings.autoscaler_name, self.settings.discovery_name
+
+    def _role(self, name: str, policy: dict[str, Any]) -> None:
+        found = find(self.api, ROLE, name)
+        if found is None:
+            self.api.change(
+                "create_iam_role", name=name, description="made by exotide", policy=policy
+            )
+            self._tell(Action.CREATED, ROLE.label, name, self._role_id(name))
+            return
+        if found["policy"] != policy:
+            arguments = {key.replace("-", "_"): value for key, value in policy.items()}
+            self.api.change("update_iam_role_policy", id=found["id"], **arguments)
+        self._tell(Action.FOUND, ROLE.label, name, found["id"])
+
+    def _role_id(self, name: str) -> str:
+        role: Json | None = find(self.api, ROLE, name)
+        if role is None:
+            raise OperationFailed(f"{ROLE.label} {name} was made, but is not there; try again")
+        return str(role["id"])
+
+    def _key(self, name: str) -> AgentKey:
+        made = self.api.call("create_api_key", name=name, role_id=self._role_id(name))
+        self._tell(Action.CREATED, KEY.label, name, made["key"])
+        return AgentKey(key=made["key"], secret=made["secret"])
+
+    def _tell(self, action: Action, kind: str, name: str, resource_id: str) -> None:
+        self.progress(Step(action=action, kind=kind, name=name, id=resource_id))

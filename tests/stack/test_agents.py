@@ -1,0 +1,230 @@
+"""The agents' keys: good for their work on their pool, for nothing else, and only until revoked."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from exoscale.api.exceptions import ExoscaleAPIAuthException
+from exoscale.api.v2 import Client
+from exotide_autoscaler.errors import Unauthorized
+from exotide_autoscaler.pools import ExoscalePools as AutoscalerPools
+from exotide_servicediscovery.errors import Unauthorized as DiscoveryUnauthorized
+from exotide_servicediscovery.pools import ExoscalePools as DiscoveryPools
+from exotide_servicediscovery.settings import Settings as DiscoverySettings
+
+from exotide.cloud.testing import RunningCloud
+from exotide.stack import Stack
+from exotide.stack.policies import autoscaler_policy, discovery_policy
+
+from .conftest import Account
+
+AGENTS = ("autoscaler", "service-discovery")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A stack, another pool beside it, and what its monitoring server was given."""
+
+    account: Account
+    cloud: RunningCloud
+    stack: Stack
+    foreign_pool: str
+    connect: Callable[[str, str], Any]
+
+    def env(self, agent: str) -> dict[str, str]:
+        server = self.account.api.call("get_instance", id=self.stack.monitoring_id)
+        files = yaml.safe_load(base64.b64decode(server["user-data"]))["write_files"]
+        (text,) = (each["content"] for each in files if each["path"] == f"/srv/{agent}/agent.env")
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def client(self, agent: str) -> Any:
+        return self.connect(self.env(agent)["EXOSCALE_KEY"], self.env(agent)["EXOSCALE_SECRET"])
+
+    def autoscaler(self) -> AutoscalerPools:
+        env = self.env("autoscaler")
+        return AutoscalerPools(
+            env["EXOSCALE_KEY"],
+            env["EXOSCALE_SECRET"],
+            endpoint=env["EXOSCALE_API_ENDPOINT"],
+            pool_id=self.stack.pool_id,
+            timeout_s=5,
+        )
+
+    def discovery(self, file: Path) -> DiscoveryPools:
+        env = self.env("service-discovery")
+        return DiscoveryPools(
+            DiscoverySettings(
+                key=env["EXOSCALE_KEY"],
+                secret=env["EXOSCALE_SECRET"],
+                zone=env["EXOSCALE_ZONE"],
+                pool_id=self.stack.pool_id,
+                target_port=9100,
+                endpoint=env["EXOSCALE_API_ENDPOINT"],
+                targets_file=file,
+                refresh_s=1,
+            )
+        )
+
+    def revoke(self, agent: str) -> None:
+        self.account.api.change("delete_api_key", id=self.env(agent)["EXOSCALE_KEY"])
+
+
+@pytest.fixture
+def bench(account: Account, cloud: RunningCloud) -> Iterator[Bench]:
+    clients: list[Any] = []
+
+    def connect(key: str, secret: str) -> Any:
+        clients.append(Client(key, secret, url=cloud.url))
+        return clients[-1]
+
+    yield Bench(
+        account=account,
+        cloud=cloud,
+        stack=account.create(),
+        foreign_pool=account.create(name="foreign").pool_id,
+        connect=connect,
+    )
+    for client in clients:
+        client.http_client.close()
+
+
+def test_neither_agent_is_given_the_key_that_made_the_stack(bench: Bench) -> None:
+    server = bench.account.api.call("get_instance", id=bench.stack.monitoring_id)
+    text = base64.b64decode(server["user-data"]).decode()
+    assert bench.cloud.access.key not in text
+    assert bench.cloud.access.secret not in text
+    keys = {bench.env(agent)["EXOSCALE_KEY"] for agent in AGENTS}
+    assert len(keys) == 2
+
+
+def test_the_roles_have_the_published_policies(bench: Bench) -> None:
+    roles = bench.account.api.call("list_iam_roles")["iam-roles"]
+    policies = {role["name"]: role["policy"] for role in roles}
+    assert policies["exotide-autoscaler"] == autoscaler_policy(bench.stack.pool_id)
+    assert policies["exotide-service-discovery"] == discovery_policy(bench.stack.pool_id)
+
+
+@pytest.mark.anyio
+async def test_the_autoscaler_can_do_all_its_work_with_its_key(bench: Bench) -> None:
+    pools = bench.autoscaler()
+    await pools.scale(3)
+    bench.cloud.settle()
+    pool = await pools.get()
+    assert pool.size == 3
+    oldest = await pools.oldest(pool, 1)
+    ages = bench.account.api.call("list_instances", manager_id=bench.stack.pool_id)
+    assert len(oldest) == 1
+    assert len(ages["instances"]) == 3
+    await pools.evict(oldest)
+    bench.cloud.settle()
+    assert (await pools.get()).size == 2
+
+
+def test_the_service_discovery_can_do_all_its_work_with_its_key(
+    bench: Bench, tmp_path: Path
+) -> None:
+    pools = bench.discovery(tmp_path / "config.json")
+    found = pools.get()
+    assert [each.id for each in found.instances] == _members(bench)
+    client = bench.client("service-discovery")
+    assert client.get_instance(id=_members(bench)[0])["state"] == "running"
+    pools.close()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_key_is_good_for_nothing_else(bench: Bench, agent: str) -> None:
+    client, stack = bench.client(agent), bench.stack
+    key = bench.env(agent)["EXOSCALE_KEY"]
+    calls: dict[str, Callable[[], Any]] = {
+        "delete-instance-pool": lambda: client.delete_instance_pool(id=stack.pool_id),
+        "update-instance-pool": lambda: client.update_instance_pool(id=stack.pool_id, name="x"),
+        "list-instance-pools": client.list_instance_pools,
+        "create-instance": lambda: client.create_instance(name="x"),
+        "delete-instance": lambda: client.delete_instance(id=stack.monitoring_id),
+        "stop-instance": lambda: client.stop_instance(id=stack.monitoring_id),
+        "delete-load-balancer": lambda: client.delete_load_balancer(id=stack.nlb_id),
+        "list-security-groups": client.list_security_groups,
+        "list-iam-roles": client.list_iam_roles,
+        "list-api-keys": client.list_api_keys,
+        "create-iam-role": lambda: client.create_iam_role(name="mine"),
+        "create-api-key": lambda: client.create_api_key(name="mine", role_id=stack.pool_id),
+        "delete-api-key": lambda: client.delete_api_key(id=key),
+        "get-instance-pool": lambda: client.get_instance_pool(id=bench.foreign_pool),
+        "scale-instance-pool": lambda: client.scale_instance_pool(id=bench.foreign_pool, size=2),
+        "evict-instance-pool-members": lambda: client.evict_instance_pool_members(
+            id=bench.foreign_pool, instances=[]
+        ),
+    }
+    before = bench.account.census()
+    for operation, call in calls.items():
+        with pytest.raises(ExoscaleAPIAuthException, match=f"Forbidden by role.*{operation} by"):
+            call()
+    assert bench.account.census() == before
+
+
+def test_the_service_discovery_cannot_change_even_its_own_pool(bench: Bench) -> None:
+    client = bench.client("service-discovery")
+    with pytest.raises(ExoscaleAPIAuthException, match="scale-instance-pool by key exotide-serv"):
+        client.scale_instance_pool(id=bench.stack.pool_id, size=2)
+    with pytest.raises(ExoscaleAPIAuthException, match="evict-instance-pool-members by key"):
+        client.evict_instance_pool_members(id=bench.stack.pool_id, instances=_members(bench))
+
+
+@pytest.mark.anyio
+async def test_a_revoked_key_stops_its_agent_at_once_and_only_that(
+    bench: Bench, tmp_path: Path
+) -> None:
+    autoscaler, discovery = bench.autoscaler(), bench.discovery(tmp_path / "config.json")
+    await autoscaler.get()
+    bench.revoke("autoscaler")
+    with pytest.raises(Unauthorized, match="unknown key"):
+        await autoscaler.get()
+    assert discovery.get().id == bench.stack.pool_id
+    bench.revoke("service-discovery")
+    with pytest.raises(DiscoveryUnauthorized, match="unknown key"):
+        discovery.get()
+    discovery.close()
+
+
+def test_a_server_whose_keys_were_revoked_is_replaced_by_one_with_new_keys(bench: Bench) -> None:
+    bench.revoke("autoscaler")
+    bench.account.told()
+    again = bench.account.create()
+    assert again.monitoring_id != bench.stack.monitoring_id
+    assert "instance exotide-monitoring replaced" in bench.account.told()
+    renewed = Bench(**{name: getattr(bench, name) for name in _FIELDS} | {"stack": again})
+    assert renewed.client("autoscaler").get_instance_pool(id=again.pool_id)["size"] == 1
+    assert bench.account.census()["api-keys"] == 4
+
+
+def test_a_role_that_somebody_widened_is_set_right_again(bench: Bench) -> None:
+    roles = bench.account.api.call("list_iam_roles")["iam-roles"]
+    role = next(each["id"] for each in roles if each["name"] == "exotide-autoscaler")
+    bench.account.api.change(
+        "update_iam_role_policy", id=role, default_service_strategy="allow", services={}
+    )
+    bench.account.create()
+    shown = bench.account.api.call("get_iam_role", id=role)
+    assert shown["policy"] == autoscaler_policy(bench.stack.pool_id)
+
+
+_FIELDS = tuple(Bench.__dataclass_fields__)
+
+
+def _members(bench: Bench) -> list[str]:
+    pool = bench.account.api.call("get_instance_pool", id=bench.stack.pool_id)
+    return [each["id"] for each in pool["instances"]]
+
+
+def test_the_documentation_shows_the_policies_as_they_are() -> None:
+    text = (Path(__file__).parents[2] / "docs/reference/iam.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```json")[1:]]
+    shown = [json.loads(block) for block in blocks]
+    assert shown == [autoscaler_policy("POOL"), discovery_policy("POOL")]
