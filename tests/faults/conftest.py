@@ -7,7 +7,7 @@ import http.client
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -48,6 +48,10 @@ class Site:
             return work()
 
         return asyncio.run_coroutine_threadsafe(run(), self.cloud.loop).result(10)
+
+    def on_loop_async(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something where the cloud lives."""
+        return asyncio.run_coroutine_threadsafe(work, self.cloud.loop).result(10)
 
     def add(
         self,

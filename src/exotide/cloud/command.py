@@ -15,7 +15,7 @@ from typing import Annotated, Final
 import structlog
 from cyclopts import App, Parameter, validators
 
-from exotide.cloud import drivers
+from exotide.cloud import control_command, drivers
 from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.world import Pace
 from exotide.cloud.daemon import Settings, run
@@ -26,6 +26,7 @@ from exotide.cloud.proxy.authority import default_folder
 from exotide.cloud.proxy.environment import Mode, environment, exports, unsets
 
 app = App(name="cloud", help="A local Exoscale: the API, and real servers behind it.")
+control_command.register(app)
 
 DEFAULT_PORT: Final = 8480
 DOWN_WITHIN_S: Final = 60.0

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from exotide.cloud import drivers
+from exotide.cloud import control, drivers
 from exotide.cloud.api.world import Pace
 from exotide.cloud.directory import RUN_DIR, Entry, publish
 from exotide.cloud.drivers import Wanted
@@ -90,7 +90,8 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
             quotas=settings.quotas,
             tls=tls,
         )
-        async with cloud:
+        folder = settings.run_dir / cloud_id
+        async with cloud, control.serving(cloud.world, cloud.operation_faults, folder):
             entry = Entry(
                 cloud_id=cloud_id,
                 pid=os.getpid(),
@@ -99,7 +100,7 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
                 ca_file=None if tls is None else tls.ca_file,
                 character=driver.character,
             )
-            publish(settings.run_dir / cloud_id, entry)
+            publish(folder, entry)
             yield entry
     finally:
         host_socket.close()

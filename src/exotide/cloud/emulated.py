@@ -51,6 +51,7 @@ class EmulatedServers:
         self._returned: deque[str] = deque()
         self._given: set[str] = set()
         self._servers: dict[str, _Server] = {}
+        self._on_death: list[Callable[[str, str], None]] = []
 
     async def open(self) -> None:
         """Make the cloud's folder. Raises NoPermission where that is not possible."""
@@ -105,11 +106,27 @@ class EmulatedServers:
         if server is None or not server.runs:
             raise UnknownServer(f"server {server_id} was not started, or is stopped")
 
+    async def crash(self, server_id: str) -> None:
+        """Forget a server and report its death. Raises UnknownServer."""
+        await self.reboot(server_id)
+        del self._servers[server_id]
+        for callback in self._on_death:
+            callback(server_id, "killed on demand")
+
+    async def freeze(self, server_id: str) -> None:
+        """Check that the server runs: it has no program that could stand still."""
+        await self.reboot(server_id)
+
+    async def thaw(self, server_id: str) -> None:
+        """Check that the server runs."""
+        await self.reboot(server_id)
+
     async def set_firewall(self, server_id: str, firewall: Firewall) -> None:
         """Do nothing: there is no packet to filter."""
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
-        """Ignore the callback: nothing here dies by itself."""
+        """Call callback(server_id, reason) when a server dies, which is on demand only."""
+        self._on_death.append(callback)
 
 
 class EmulatedBalancers:

@@ -6,8 +6,7 @@ import asyncio
 import errno
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -25,6 +24,7 @@ from exotide.cloud.faults.front import FaultyApi
 from exotide.cloud.faults.install import install
 from exotide.cloud.ports import Balancers, CloudFault, Servers
 from exotide.cloud.proxy.front import TlsSource, front
+from exotide.cloud.web import QuietServer
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -96,14 +96,6 @@ def _without_delay(sock: socket.socket) -> socket.socket:
     return sock
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves the signals to the program around it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class LocalCloud:
     """
     One local cloud, alive inside `async with`.
@@ -141,7 +133,7 @@ class LocalCloud:
         self.app = FaultyApi(around(api), self.world, locate=api.locate)
         """The API, for every front that requests come in through."""
         self._sockets = [_without_delay(each) for each in sockets]
-        self._server = _Server(
+        self._server = QuietServer(
             uvicorn.Config(
                 self.app,
                 http=front(tls),
