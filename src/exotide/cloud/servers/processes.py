@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +25,8 @@ from exotide.cloud.servers.meters import Meter, MeterThread
 from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.network import fabric_namespace, short
 from exotide.cloud.servers.procfs import ProcfsFolder
-from exotide.cloud.servers.roles import Kit, Program
+from exotide.cloud.servers.roles import Kit
+from exotide.cloud.servers.slots import Server, Slot
 from exotide.cloud.servers.underlay import Underlay
 
 log = structlog.get_logger(__name__)
@@ -38,30 +38,6 @@ BOOTED_WITHIN_S: Final = 10.0
 """A server whose ports do not listen by then is limited nevertheless."""
 LOOK_EVERY_S: Final = 0.05
 CLOSE_GRACE_S: Final = 2.0
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Server:
-    """One server that was started and not yet stopped."""
-
-    spec: ServerSpec
-    demand: shares.Demand
-    machine: Machine
-    meter: Meter
-    programs: tuple[Program, ...] = ()
-    booting: bool = True
-    """Its CPU limit is lifted: a boot under a fraction of a core takes seconds."""
-    settling: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """Serialises what happens to one server; `stopping` ends a boot that is under way."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    starts: int = 0
-    """Calls of `start` that have not returned."""
 
 
 class ProcessServers:

@@ -1,0 +1,36 @@
+"""What the driver of process servers remembers of each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from exotide.cloud.ports import ServerSpec
+from exotide.cloud.servers import shares
+from exotide.cloud.servers.machine import Machine
+from exotide.cloud.servers.meters import Meter
+from exotide.cloud.servers.roles import Program
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Server:
+    """One server that was started and not yet stopped."""
+
+    spec: ServerSpec
+    demand: shares.Demand
+    machine: Machine
+    meter: Meter
+    programs: tuple[Program, ...] = ()
+    booting: bool = True
+    """Its CPU limit is lifted: a boot under a fraction of a core takes seconds."""
+    settling: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Serialises what happens to one server; `stopping` ends a boot that is under way."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    starts: int = 0
+    """Calls of `start` that have not returned."""
