@@ -2,7 +2,7 @@
 BIN := .venv/bin
 SOURCES := src autoscaler/src servicediscovery/src slowapp terraform/userdata/monitoring tests benchmarks scripts/pins
 
-.PHONY: help setup demo test check format bundle lock bench clean
+.PHONY: help setup demo test check format bundle lock reference bench clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -37,6 +37,9 @@ lock: setup ## Resolve the dependencies anew into requirements.lock
 		--format requirements.txt --output-file requirements.lock
 	$(BIN)/python scripts/pins
 	rm -f uv.lock
+
+reference: setup ## Write docs/reference/local-cloud.md anew from the code
+	$(BIN)/python -m tests.conformance.reference
 
 bench: setup ## Print the figures of the README
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -12,7 +12,7 @@ from exotide.cloud.api.fields import Fields
 from exotide.cloud.api.routing import Call, Endpoint
 
 from .document import OPERATIONS
-from .samples import Furnished, bodies, body_schema, resolved, values
+from .samples import UNKNOWN, Furnished, bodies, body_schema, resolved, values
 
 ZONE: Final = "at-vie-1"
 NOT_OFFERED: Final = "the local cloud"
@@ -46,6 +46,14 @@ class Outcome:
     refusal: str
     """Empty if the request was accepted."""
     names_it: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A value inside an object; what is around it matters where the request has no such object."""
+
+    around: Mapping[str, Any]
+    value: Any
 
 
 class Recorded(dict[str, object]):
@@ -104,6 +112,8 @@ class Prober:
 
     def findings(self, endpoint: Endpoint) -> list[Finding]:
         """Try every documented value of every documented field and parameter."""
+        if not self.is_there(endpoint):
+            return []
         bases = self._bases(endpoint)
         found = []
         for name, tries in _tries(endpoint.operation, self._cloud().known):
@@ -115,6 +125,11 @@ class Prober:
         """Say why an operation exists but never works; empty if it does."""
         said = self._try(endpoint, self._bases(endpoint)[0], "", None).refusal
         return said if NOT_OFFERED in said else ""
+
+    def is_there(self, endpoint: Endpoint) -> bool:
+        """Whether anything exists that the operation may be about, or be made by it."""
+        parameters = self._cloud().parameters(endpoint).values()
+        return UNKNOWN not in parameters and not self.refusal(endpoint)
 
     def _bases(self, endpoint: Endpoint) -> list[dict[str, Any]]:
         bases = bodies(endpoint.operation, self._cloud().known)
@@ -160,17 +175,18 @@ def _with(base: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
     outer, _, inner = name.partition(".")
     if not inner:
         return {**base, name: value}
-    return {**base, outer: {**base.get(outer, {}), inner: value}}
+    return {**base, outer: {**base.get(outer, value.around), inner: value.value}}
 
 
 def _tries(operation: str, known: Mapping[str, list[str]]) -> Iterable[tuple[str, list[Any]]]:
     schema = body_schema(operation) or {}
     for name, each in schema.get("properties", {}).items():
-        yield name, values(name, each, known)
+        whole = values(name, each, known)
+        yield name, whole
         inner = resolved(each).get("properties", {})
         if "id" not in inner and name != "ssh-key":
             for part, deeper in inner.items():
-                yield f"{name}.{part}", values(part, deeper, known)
+                yield f"{name}.{part}", [_Part(whole[0], v) for v in values(part, deeper, known)]
     for parameter in OPERATIONS[operation].definition.get("parameters", ()):
         if parameter["in"] == "query":
             yield f"?{parameter['name']}", values(parameter["name"], parameter["schema"], known)

@@ -58,6 +58,8 @@ COMPLETED: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
 KINDS: Final = {"role": "iam-role", "manager": "instance-pool"}
 """What a field refers to, where its name does not say it."""
 
+LISTS: Final = [each for each in ENDPOINTS if each.method == "GET" and "{" not in each.path]
+
 Known = Mapping[str, Sequence[str]]
 """Ids by kind, as in paths: `instance-pool`."""
 
@@ -149,21 +151,23 @@ class Furnished:
     """Creates that did not work, with the reason."""
 
     def __post_init__(self) -> None:
+        self.look(LISTS)
         makes = [each for each in ENDPOINTS if each.method == "POST"]
         for endpoint in sorted(makes, key=lambda each: each.path.count("/")):
             self._make(endpoint)
         for operation in list(self.refused):  # some need what was made after them
             self._make(next(each for each in makes if each.operation == operation))
-        self.look()
+        self.look(LISTS)
 
     def _make(self, endpoint: Endpoint) -> None:
-        self.look()
         self.refused.pop(endpoint.operation, None)
         wanted = body(endpoint.operation, self.known)
         answer = self.local.call("POST", f"/v2{self.path(endpoint)}", wanted)
         if answer.status != 200:
             self.refused[endpoint.operation] = answer.body["message"]
         self.local.settle()
+        resource = "/" + endpoint.path.split("/")[1]
+        self.look([each for each in LISTS if each.path == resource])
 
     def path(self, endpoint: Endpoint) -> str:
         """Return the path of an endpoint with ids that exist."""
@@ -182,12 +186,11 @@ class Furnished:
             before = part
         return found
 
-    def look(self) -> None:
-        """Learn all ids from the lists, and those of services and rules inside them."""
-        for endpoint in ENDPOINTS:
-            if endpoint.method == "GET" and "{" not in endpoint.path:
-                for name, items in self.local.call("GET", f"/v2{endpoint.path}").body.items():
-                    self._learn(name.removesuffix("s"), items)
+    def look(self, lists: Sequence[Endpoint]) -> None:
+        """Learn all ids from lists, and those of services and rules inside them."""
+        for endpoint in lists:
+            for name, items in self.local.call("GET", f"/v2{endpoint.path}").body.items():
+                self._learn(name.removesuffix("s"), items)
         self.known["operation"] = list(self.local.world.operations.known)
         self.known["quota"] = self.known["entity"] = ["instance"]
 

@@ -16,6 +16,7 @@ from exotide.cloud.api.world import World
 
 def _nothing_of(kind: str) -> Handler:
     def list_nothing(_: World, __: Call) -> dict[str, object]:
+        """List nothing."""
         return {f"{kind}s": []}
 
     return list_nothing
@@ -23,6 +24,7 @@ def _nothing_of(kind: str) -> Handler:
 
 def _unknown(kind: str) -> Handler:
     def find_nothing(_: World, call: Call) -> NoReturn:
+        """Answer 404, since there is none."""
         raise NotFound.of(kind.replace("-", " "), call.path["id"])
 
     return find_nothing
@@ -30,6 +32,7 @@ def _unknown(kind: str) -> Handler:
 
 def _refused(kind: str) -> Handler:
     def create_nothing(_: World, __: Call) -> NoReturn:
+        """Answer 400: not offered."""
         raise Invalid(
             f"{kind}: not offered by the local cloud; use the public addresses of instances and "
             "load balancers"

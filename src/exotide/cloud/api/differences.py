@@ -1,0 +1,63 @@
+"""
+Where this API differs from the real one, or decides what the real one leaves open; as data.
+
+docs/reference/local-cloud.md is made from it. Whoever changes a rule changes its sentence here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from exotide.cloud.api.catalogue import INSTANCES_PER_ANTI_AFFINITY_GROUP, SERVICES_PER_BALANCER
+from exotide.cloud.api.operations import KEPT
+
+EVERYWHERE: Final = (
+    "Ids of instance types and templates are the same in every local cloud, but not Exoscale's.",
+    "Messages of refusals are ours.",
+    "Status codes: 400 validation, 403 signature or policy, 404 unknown here or in another zone.",
+    "Status codes: 409 busy, in use or name taken, 412 quota.",
+    "A query parameter that has a value and is not signed is refused with 403.",
+    "There is no rate limit, unless faults on demand make one.",
+    "Fields that the document does not have are ignored.",
+    "Only IPv4: instances and load balancers have one public address, and no IPv6.",
+)
+"""True of all operations."""
+
+_BUSY: Final = "A resource that is not `running` is refused with 409; the real cloud may wait."
+_BELOW: Final = "A size below `min-available` is refused with 400."
+
+BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
+    "get-operation": (
+        f"The last {KEPT:,} operations stay readable.",
+        "Reasons of failures: busy, conflict, fault, interrupted, partial, unknown.",
+    ),
+    "create-instance-pool": (
+        "A pool of which a member does not boot is removed again, and the operation fails.",
+        f"At most {INSTANCES_PER_ANTI_AFFINITY_GROUP} members fit into an anti-affinity group.",
+    ),
+    "scale-instance-pool": (
+        "The oldest members leave first.",
+        "0 is allowed: the pool then shows size 0, which the document does not foresee.",
+        "Members that boot stay when others of the same change do not: the reason is `partial`.",
+        _BELOW,
+        _BUSY,
+    ),
+    "evict-instance-pool-members": (
+        "An id that is no member is refused with 400, and nobody leaves.",
+        _BELOW,
+        _BUSY,
+    ),
+    "update-instance-pool": (_BUSY,),
+    "delete-instance": (
+        "A pool replaces a member that is deleted or whose server dies in one step and at once.",
+        "A replacement that does not boot is tried again after 1 s, later after up to 30 s.",
+    ),
+    "get-instance": ("A default security group that was not asked for is not reported.",),
+    "delete-instance-pool": ("While a service sends to the pool: 409.",),
+    "add-service-to-load-balancer": (
+        f"At most {SERVICES_PER_BALANCER} services per load balancer.",
+        "A check in mode https connects and does not verify the certificate.",
+    ),
+}
+"""By operationId."""
