@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exotide.cloud.firewall import ANYWHERE, OPEN, Firewall, Traffic
+from exotide.cloud.ports import METADATA_IP
 from exotide.cloud.servers.errors import CommandFailed
-from exotide.cloud.servers.network import METADATA_IP, Network, in_namespace
+from exotide.cloud.servers.network import Network, in_namespace
 from exotide.cloud.servers.processes import ProcessServers
 
 if TYPE_CHECKING:
@@ -109,7 +111,9 @@ async def test_an_egress_rule_closes_all_other_ways_out(stand: Stand) -> None:
     assert not stand.reaches(spec, friend.ip, 9100)
     assert not stand.reaches(spec, stranger.ip, 8080)
     assert answers(spec.ip, 8080)  # answers always leave
-    with stand.network.metadata_socket():
+    with contextlib.ExitStack() as stack:
+        for listener in stand.network.metadata_sockets():
+            stack.enter_context(listener)
         assert stand.reaches(spec, METADATA_IP, 80)
 
 

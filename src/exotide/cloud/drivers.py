@@ -64,19 +64,21 @@ class Driver:
     """Where servers reach the API, once the servers are open."""
     fabric_socket: Callable[[int], socket.socket] | None = None
     """Gives a socket that listens at `fabric_ip`, where that is no address of the host."""
+    metadata_sockets: Callable[[], list[socket.socket]] = list
+    """Gives sockets at 169.254.169.254, where servers have a network of their own."""
     character: Character
 
     def sockets(self, port: int) -> list[socket.socket]:
         """
-        Give what the API listens on beside the host's own socket.
+        Give what API and metadata listen on beside the host's own socket.
 
         Raises:
             PortInUse: The port is taken there.
         """
         if self.fabric_socket is None:
-            return []
+            return self.metadata_sockets()
         try:
-            return [self.fabric_socket(port)]
+            return [self.fabric_socket(port), *self.metadata_sockets()]
         except OSError as error:
             raise PortInUse(port) from error
 
@@ -159,6 +161,7 @@ def _on(underlay: Underlay, wanted: Wanted, why: str) -> Driver:
             limits=underlay.limits,
             http_port=underlay.network.served_port(HTTP),
         ),
+        metadata_sockets=servers.metadata_sockets,
     )
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from exotide.cloud.firewall import Firewall
+
+METADATA_IP: Final = "169.254.169.254"
+"""Where each server finds out about itself."""
+METADATA_PORT: Final = 80
+PASSWORD_PORT: Final = 8080
+"""Where a server asks, at the same address, for the password of its administrator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

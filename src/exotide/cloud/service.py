@@ -22,6 +22,7 @@ from exotide.cloud.api.world import Pace, World
 from exotide.cloud.errors import PortInUse
 from exotide.cloud.faults.front import FaultyApi
 from exotide.cloud.faults.install import install
+from exotide.cloud.metadata import Metadata
 from exotide.cloud.ports import Balancers, CloudFault, Servers
 from exotide.cloud.proxy.front import TlsSource, front
 from exotide.cloud.web import QuietServer
@@ -102,7 +103,7 @@ class LocalCloud:
 
     Args:
         servers: Opened by this class, unless the caller did so before (opening is idempotent).
-        sockets: Listening sockets for the API; closed with the cloud.
+        sockets: Listening sockets for the API and for metadata; closed with the cloud.
         quotas: Those that differ from a new organisation's.
         around: Wraps the API, so that somebody sees its answers.
         tls: TLS contexts of tunnels to `*.exoscale.com`; without, CONNECT is refused.
@@ -135,7 +136,7 @@ class LocalCloud:
         self._sockets = [_without_delay(each) for each in sockets]
         self._server = QuietServer(
             uvicorn.Config(
-                self.app,
+                Metadata(self.world, self.app),
                 http=front(tls),
                 proxy_headers=False,
                 lifespan="off",

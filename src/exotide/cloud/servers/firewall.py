@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from exotide.cloud.firewall import Firewall, Traffic
+from exotide.cloud.ports import METADATA_IP
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import CommandFailed
-from exotide.cloud.servers.network import METADATA_IP
 from exotide.cloud.servers.programs import find
 
 NUMBERS: Final = {"icmp": 1, "ipip": 4, "gre": 47, "esp": 50, "ah": 51}

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from exotide.cloud.ports import OutOfAddresses
+from exotide.cloud.ports import METADATA_IP, METADATA_PORT, PASSWORD_PORT, OutOfAddresses
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import HostUnsuitable
 from exotide.cloud.servers.underlay import Guard
@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 NAMESPACES: Final = Path("/run/netns")
 CLONE_NEWNET: Final = 0x40000000
-METADATA_IP: Final = "169.254.169.254"
-"""Where each server finds out about itself."""
-METADATA_PORT: Final = 80
 FIRST_HOST, LAST_HOST = 2, 253
 """1 is the bridge, 254 the host."""
 
@@ -213,9 +210,10 @@ class Network:
         """
         return in_namespace(self.fabric, lambda: _listener(self.fabric_ip, port))
 
-    def metadata_socket(self) -> socket.socket:
-        """Give a socket at 169.254.169.254, port 80: on the bridge, with a route to it in all."""
-        return in_namespace(self.fabric, lambda: _listener(METADATA_IP, METADATA_PORT))
+    def metadata_sockets(self) -> list[socket.socket]:
+        """Give the sockets of 169.254.169.254: on the bridge, with a route to it everywhere."""
+        ports = (METADATA_PORT, PASSWORD_PORT)
+        return in_namespace(self.fabric, lambda: [_listener(METADATA_IP, port) for port in ports])
 
     def served_port(self, port: int) -> int:
         """Give the port itself: a balancer has an address with all its ports."""

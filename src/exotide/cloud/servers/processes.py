@@ -110,9 +110,9 @@ class ProcessServers:
         """Give a TCP socket that listens at `fabric_ip`. Raises OSError when the port is taken."""
         return self.network.listen(port)
 
-    def metadata_socket(self) -> socket.socket | None:
-        """Give a TCP socket at 169.254.169.254, port 80; None where servers cannot reach that."""
-        return self.network.metadata_socket()
+    def metadata_sockets(self) -> list[socket.socket]:
+        """Give sockets that listen at 169.254.169.254; none where servers cannot reach that."""
+        return self.network.metadata_sockets()
 
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """Call callback(server_id, reason), on the event loop, when a server dies unasked."""

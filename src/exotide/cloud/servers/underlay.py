@@ -55,8 +55,8 @@ class Net(Protocol):
     def listen(self, port: int) -> socket.socket:
         """Give a socket that listens at `fabric_ip`. Raises OSError when the port is taken."""
 
-    def metadata_socket(self) -> socket.socket | None:
-        """Give a socket at 169.254.169.254, port 80; None where servers cannot reach that."""
+    def metadata_sockets(self) -> list[socket.socket]:
+        """Give sockets that listen at 169.254.169.254; none where servers cannot reach that."""
 
     def served_port(self, port: int) -> int:
         """Say on which port a balancer serves what the API calls `port`."""

@@ -99,8 +99,9 @@ class LoopbackNetwork:
         """Give a socket that listens at `fabric_ip`. Raises OSError when the port is taken."""
         return socket.create_server((self.fabric_ip, port), backlog=1024)
 
-    def metadata_socket(self) -> None:
-        """Give none: its address is not the loopback's."""
+    def metadata_sockets(self) -> list[socket.socket]:
+        """Give none: their address is not the loopback's."""
+        return []
 
     def served_port(self, port: int) -> int:
         """Move the ports that this user may not open: 80 becomes 8080, 443 becomes 8443."""
