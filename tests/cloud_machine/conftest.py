@@ -17,7 +17,10 @@ import pytest
 
 from exotide.cloud.firewall import OPEN, Firewall
 from exotide.cloud.ports import ServerSpec
+from exotide.cloud.servers.loopback.underlay import Loopback
+from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.processes import ProcessServers
+from exotide.cloud.servers.underlay import Underlay
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -44,9 +47,31 @@ def cloud_id() -> str:
 
 
 @pytest.fixture
-async def servers(run_dir: Path, cloud_id: str) -> AsyncIterator[ProcessServers]:
+def driver() -> str:
+    """What servers are made of; modules that hold for several drivers give others."""
+    return "processes"
+
+
+Stand = Callable[[str], Underlay]
+
+
+@pytest.fixture
+def underlay(driver: str, run_dir: Path) -> Stand:
+    """Makes what servers stand on, by the cloud's id."""
+    made: dict[str, Stand] = {
+        "processes": Namespaces,
+        "loopback": lambda _: Loopback(run_dir),
+        "shared": lambda _: Loopback(run_dir, own_mounts=False),
+    }
+    return made[driver]
+
+
+@pytest.fixture
+async def servers(run_dir: Path, cloud_id: str, underlay: Stand) -> AsyncIterator[ProcessServers]:
     """An open cloud without a server; two cores give each member 0.2."""
-    opened = ProcessServers(cloud_id=cloud_id, run_dir=run_dir, cores_per_vcpu=0.2)
+    opened = ProcessServers(
+        cloud_id=cloud_id, run_dir=run_dir, cores_per_vcpu=0.2, underlay=underlay(cloud_id)
+    )
     await opened.open()
     yield opened
     await opened.close(grace_s=0.5)
@@ -96,9 +121,11 @@ class Tools:
 
     def traces(self, cloud_id: str, run_dir: Path) -> list[str]:
         """Everything on this host that carries the cloud's id."""
+        folders = (Path("/run/netns"), Path("/sys/class/net"), run_dir)
         found = [
             f"{folder}/{name}"
-            for folder in (Path("/run/netns"), Path("/sys/class/net"), run_dir)
+            for folder in folders
+            if folder.exists()
             for name in self.names(folder)
             if cloud_id in name
         ]

@@ -7,12 +7,12 @@ A tiny web server for tests: answers every GET at once, or after `/slow` seconds
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 import sys
 
 
 class Stub(asyncio.Protocol):
-    """Answers with the server's own name, so that a client sees who served it."""
+    """Answers with its server's name, so that a client sees who served it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -28,7 +28,7 @@ class Stub(asyncio.Protocol):
             self.answer(close)
 
     def answer(self, close: bool) -> None:
-        body = socket.gethostname().encode()
+        body = os.environ["EXOTIDE_SERVER_NAME"].encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n"
         head += "Connection: close\r\n\r\n" if close else "\r\n"
         self.transport.write(head.encode() + body)
@@ -40,7 +40,9 @@ async def main() -> None:
     if len(sys.argv) > 2:
         await asyncio.sleep(float(sys.argv[2]))
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Stub, "0.0.0.0", int(sys.argv[1]), backlog=1024)
+    server = await loop.create_server(
+        Stub, os.environ["EXOTIDE_SERVER_IP"], int(sys.argv[1]), backlog=1024
+    )
     await server.serve_forever()
 
 

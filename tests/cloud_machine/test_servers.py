@@ -19,13 +19,22 @@ import pytest
 from exotide.cloud.ports import OutOfAddresses, ServerFailed, ServerSpec
 from exotide.cloud.servers.cgroups import CgroupsV1
 from exotide.cloud.servers.errors import CloudIdTaken, HostUnsuitable, UnknownServer
+from exotide.cloud.servers.loopback.governor import Governor
 from exotide.cloud.servers.network import mac_of
 from exotide.cloud.servers.processes import ProcessServers
+from exotide.cloud.servers.underlay import Underlay
 
 if TYPE_CHECKING:
     from tests.cloud_machine.conftest import Tools
 
-pytestmark = [pytest.mark.root, pytest.mark.anyio]
+pytestmark = [pytest.mark.anyio]
+
+DRIVERS = [
+    pytest.param("processes", marks=pytest.mark.root),
+    "loopback",
+    "shared",
+]
+"""`loopback` has mounts of its own where this user may make them, `shared` never."""
 
 IDLE = re.compile(r'^node_cpu_seconds_total\{cpu="0",mode="idle"\} (\S+)$', re.MULTILINE)
 BURN = """
@@ -37,6 +46,12 @@ while True:
         pass
     time.sleep(max(0.0, end - time.monotonic()))
 """
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """What holds for servers holds for all of them."""
+    return str(request.param)
 
 
 @dataclass(frozen=True)
@@ -67,25 +82,31 @@ async def busy_and_truth(
 
 
 def pid_1_of(servers: ProcessServers, spec: ServerSpec) -> int:
-    """Host's process id of a server's PID 1."""
+    """Host's process id of a server's first process."""
     process = servers._servers[spec.id].machine._process
     assert process is not None
+    if "init.py" in Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[3]:
+        return process.pid
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
 
 
-def quota_of(servers: ProcessServers, spec: ServerSpec) -> str:
-    groups = servers._ready_groups
+def cores_of(servers: ProcessServers, spec: ServerSpec) -> float | None:
+    """A server's limit as it is in force; None: it has none."""
+    groups, group = servers._ready_groups, servers._group(spec)
+    if isinstance(groups, Governor):
+        return groups._groups[group].cores
     root, name = (
         (groups.cpu, "cpu.cfs_quota_us")
         if isinstance(groups, CgroupsV1)
         else (Path("/sys/fs/cgroup"), "cpu.max")
     )
-    return (root / servers._group(spec) / name).read_text().split()[0]
+    quota_us = (root / group / name).read_text().split()[0]
+    return None if quota_us in {"-1", "max"} else int(quota_us) / 100_000
 
 
 @pytest.fixture
 async def burning(
-    run_dir: Path, cloud_id: str, tmp_path: Path
+    run_dir: Path, cloud_id: str, tmp_path: Path, underlay: Callable[[str], Underlay]
 ) -> AsyncIterator[Callable[[float], ProcessServers]]:
     """Clouds whose servers burn a part of a core."""
     script = tmp_path / "burn.py"
@@ -94,12 +115,14 @@ async def burning(
 
     def make(duty: float) -> ProcessServers:
         command = f"exec {sys.executable} -I -S {script} {duty}"
+        own_id = f"{len(made)}{cloud_id[1:]}"
         made.append(
             ProcessServers(
-                cloud_id=f"{len(made)}{cloud_id[1:]}",
+                cloud_id=own_id,
                 run_dir=run_dir,
                 cores_per_vcpu=0.2,
                 command=command,
+                underlay=underlay(own_id),
             )
         )
         return made[-1]
@@ -128,7 +151,7 @@ async def test_the_exporter_reports_the_load_of_its_server(
 
 
 async def test_a_member_serves_the_application_and_its_metrics(
-    servers: ProcessServers, tools: Tools
+    servers: ProcessServers, tools: Tools, driver: str
 ) -> None:
     spec = tools.spec(servers, role="member")
     await servers.start(spec)
@@ -137,7 +160,8 @@ async def test_a_member_serves_the_application_and_its_metrics(
     assert tools.fetch(f"http://{spec.ip}:8080/health") == "OK"
     await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:9100/"))
     metrics = tools.fetch(f"http://{spec.ip}:9100/metrics")
-    assert f'nodename="{spec.name}"' in metrics
+    if driver != "shared":
+        assert f'nodename="{spec.name}"' in metrics
     assert "node_memory_MemTotal_bytes 5.36870912e+08" in metrics
     assert 'node_scrape_collector_success{collector="cpu"} 1' in metrics
 
@@ -147,8 +171,8 @@ async def test_the_limit_is_lifted_during_the_boot_only(
 ) -> None:
     spec = tools.spec(servers, role="member")
     await servers.start(spec)
-    assert quota_of(servers, spec) in {"-1", "max"}
-    await tools.eventually(lambda: quota_of(servers, spec) == "20000")
+    assert cores_of(servers, spec) is None
+    await tools.eventually(lambda: cores_of(servers, spec) == 0.2)
 
 
 async def test_a_stale_procfs_stops_the_exporter_until_it_is_fresh_again(
@@ -200,7 +224,7 @@ async def test_a_stop_lets_requests_in_flight_finish_and_is_no_death(
 
 
 async def test_a_monitoring_server_runs_what_user_data_configured_with_a_larger_share(
-    servers: ProcessServers, tools: Tools
+    servers: ProcessServers, tools: Tools, driver: str
 ) -> None:
     data = b"""#cloud-config
 write_files:
@@ -219,8 +243,9 @@ write_files:
     await servers.start(spec)
     await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:9090/-/ready"))
     await tools.eventually(lambda: 9093 in servers._servers[spec.id].machine.listening())
-    assert not tools.answers(f"http://{spec.ip}:9093/")  # for the server itself only
-    await tools.eventually(lambda: quota_of(servers, spec) == "75000")
+    # For the server itself only, where it has a network of its own.
+    assert tools.answers(f"http://{spec.ip}:9093/") == (driver != "processes")
+    await tools.eventually(lambda: cores_of(servers, spec) == 0.75)
 
 
 async def test_a_reboot_keeps_address_and_files(servers: ProcessServers, tools: Tools) -> None:
@@ -238,11 +263,13 @@ async def test_a_reboot_keeps_address_and_files(servers: ProcessServers, tools: 
 
 
 async def test_four_servers_boot_at_once_and_see_their_own_srv(
-    run_dir: Path, cloud_id: str, tools: Tools
+    run_dir: Path, cloud_id: str, tools: Tools, underlay: Callable[[str], Underlay]
 ) -> None:
-    look = "cat /srv/who > /srv/seen; hostname >> /srv/seen"
+    look = "cat /srv/who > /srv/seen; printenv EXOTIDE_SERVER_NAME >> /srv/seen"
     command = f"{look}; exec {sys.executable} -I -S {tools.stub} 8080"
-    servers = ProcessServers(cloud_id=cloud_id, run_dir=run_dir, command=command)
+    servers = ProcessServers(
+        cloud_id=cloud_id, run_dir=run_dir, command=command, underlay=underlay(cloud_id)
+    )
     await servers.open()
     try:
         data = "#cloud-config\nwrite_files:\n- {{path: /srv/who, content: {}}}\n"
@@ -276,11 +303,12 @@ async def test_a_server_that_cannot_start_leaves_nothing(
     message: str,
 ) -> None:
     before = tools.traces(servers.cloud_id, run_dir)
+    files = tools.names(run_dir / servers.cloud_id)
     spec = replace(tools.spec(servers), **change)  # type: ignore[arg-type]  # a table of changes
     with pytest.raises(ServerFailed, match=message):
         await servers.start(spec)
     assert tools.traces(servers.cloud_id, run_dir) == before
-    assert tools.names(run_dir / servers.cloud_id) == ["lock"]
+    assert tools.names(run_dir / servers.cloud_id) == files
 
 
 async def test_a_stop_ends_a_boot_that_is_under_way(servers: ProcessServers, tools: Tools) -> None:
@@ -293,11 +321,12 @@ async def test_a_stop_ends_a_boot_that_is_under_way(servers: ProcessServers, too
 
 
 async def test_servers_reach_a_socket_in_the_fabric_and_the_host_reaches_it_too(
-    servers: ProcessServers,
+    servers: ProcessServers, driver: str
 ) -> None:
     with servers.fabric_socket(0) as listener:
         ip, port = listener.getsockname()
-        assert ip == servers.fabric_ip == f"198.18.{servers.network_number}.1"
+        network = "198.18" if driver == "processes" else "127.77"
+        assert ip == servers.fabric_ip == f"{network}.{servers.network_number}.1"
         _, writer = await asyncio.open_connection(ip, port)
         assert writer.get_extra_info("sockname")[0] == servers.host_ip
         writer.close()
@@ -322,7 +351,7 @@ async def test_a_share_of_nothing_is_refused(run_dir: Path) -> None:
 
 
 async def test_a_living_cloud_keeps_its_id(servers: ProcessServers, run_dir: Path) -> None:
-    second = ProcessServers(cloud_id=servers.cloud_id, run_dir=run_dir)
+    second = ProcessServers(cloud_id=servers.cloud_id, run_dir=run_dir, underlay=servers.underlay)
     with pytest.raises(CloudIdTaken, match=servers.cloud_id):
         await second.open()
     assert (run_dir / servers.cloud_id / "lock").exists()

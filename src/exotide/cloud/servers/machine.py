@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from exotide.cloud.ports import ServerFailed, ServerSpec
-from exotide.cloud.servers.roles import ADDRESS, ENVIRONMENT, Program
+from exotide.cloud.servers.roles import ADDRESS, ENVIRONMENT, NAME, Program
 from exotide.cloud.servers.underlay import Housing
 
 log = structlog.get_logger(__name__)
@@ -143,7 +143,8 @@ class Machine:
 
     def _entry(self, program: Program) -> dict[str, object]:
         fit = self._housing.fit
-        environment = ENVIRONMENT | {ADDRESS: self.spec.ip} | program.env
+        own = {ADDRESS: self.spec.ip, NAME: self.spec.name}
+        environment = ENVIRONMENT | own | program.env
         return {
             "name": program.name,
             "argv": [fit(word) for word in program.argv],

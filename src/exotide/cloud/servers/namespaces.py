@@ -28,7 +28,7 @@ exec "$@"
 
 FURNISH: Final = """
 set -e
-echo "$1" > /proc/sys/kernel/hostname
+hostname "$1" 2> /dev/null || echo "$1" > /proc/sys/kernel/hostname
 mount --bind "$2/srv" /srv
 for name in hosts resolv.conf hostname; do
   if [ -e "/etc/$name" ]; then mount --bind "$2/etc/$name" "/etc/$name"; fi
@@ -37,7 +37,11 @@ cd /srv
 shift 2
 exec "$@"
 """
-"""Inside the new namespaces: the server's own name, /srv and names of hosts."""
+"""
+Inside the new namespaces: the server's own name, /srv and names of hosts.
+
+Only root may write the name to a file; in a user namespace the system call does it.
+"""
 
 
 class Namespaces:

@@ -24,7 +24,8 @@ ENVIRONMENT: Final = {
 }
 """All that a program inherits: the cloud's own environment may hold secrets."""
 ADDRESS: Final = "EXOTIDE_SERVER_IP"
-"""Tells every program its server's address, for those that cannot listen at all of them."""
+NAME: Final = "EXOTIDE_SERVER_NAME"
+"""Tell every program where it runs: without root, servers share a network, perhaps a name."""
 EVERYWHERE: Final = "0.0.0.0"
 
 

@@ -74,6 +74,8 @@ def may_have_mounts(folder: Path) -> bool:
     """Try whether a server can have its own mounts, processes and name; `folder` is any."""
     for name in ("srv", "etc"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    for name in ("hosts", "resolv.conf", "hostname"):
+        (folder / "etc" / name).touch()
     command = furnished("probe", folder, ["/bin/true"], *AS_USER)
     try:
         done = subprocess.run(
