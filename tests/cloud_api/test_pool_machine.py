@@ -81,7 +81,7 @@ class PoolMachine(RuleBasedStateMachine):
     def delete_instance(self, number: int) -> None:
         self._send("DELETE", f"instance/{self._one_of(self.local.world.instances, number)}")
 
-    @rule(number=st.integers(0, 9), action=st.sampled_from(["start", "stop", "reboot"]))
+    @rule(number=st.integers(0, 9), action=st.sampled_from(["start", "stop", "reboot", "reset"]))
     def power(self, number: int, action: str) -> None:
         key = self._one_of(self.local.world.instances, number)
         self._send("PUT", f"instance/{key}:{action}", {})
