@@ -22,6 +22,7 @@ from exotide.cloud.api.differences import BY_OPERATION, EVERYWHERE
 from exotide.cloud.api.routing import Endpoint
 from exotide.cloud.drivers import EMULATED
 from exotide.cloud.servers.loopback.underlay import LIMITS, LOW_PORTS, SHARED
+from exotide.cloud.servers.namespaces import Namespaces
 
 from .document import DOCUMENT, OPERATIONS
 from .probing import Finding, Prober, Use
@@ -70,9 +71,9 @@ def _lines(prober: Prober) -> Iterator[str]:
     yield f"Quotas of a new organisation: {quotas}; `--quota.NAME N` changes one.\n"
     yield "## Limits by driver\n"
     yield "`exotide cloud status` shows those of the driver that runs.\n"
-    yield "- `processes` (root): servers have a network of their own; no limit is known."
     yield from _items(
-        [f"`loopback` (anyone): {each}." for each in _loopback()]
+        [f"`processes` (root): {each}." for each in Namespaces.limits]
+        + [f"`loopback` (anyone): {each}." for each in _loopback()]
         + [f"`none`: {each}." for each in EMULATED]
     )
 

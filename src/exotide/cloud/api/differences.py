@@ -20,6 +20,7 @@ EVERYWHERE: Final = (
     "A query parameter that has a value and is not signed is refused with 403.",
     "There is no rate limit, unless faults on demand make one.",
     "Fields that the document does not have are ignored.",
+    "Metadata (169.254.169.254): instance-id and vm-id are the same; there is no password.",
     "Only IPv4: instances and load balancers have one public address, and no IPv6.",
 )
 """True of all operations."""
@@ -52,6 +53,14 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "delete-instance": (
         "A pool replaces a member that is deleted or whose server dies in one step and at once.",
         "A replacement that does not boot is tried again after 1 s, later after up to 30 s.",
+    ),
+    "add-rule-to-security-group": (
+        "The operation succeeds when every server concerned filters by the rule.",
+        "Without a rule nothing reaches a server; it reaches all until an egress rule exists.",
+        "A server always reaches 169.254.169.254, and answers to what was let in always leave.",
+        "`public-nlb-healthcheck-sources` is the addresses of all load balancers of the cloud.",
+        "Clients of a load balancer come from its address, too, not from their own.",
+        "Servers have IPv4 only: rules for IPv6 networks and icmpv6 are kept and match nothing.",
     ),
     "get-instance": ("A default security group that was not asked for is not reported.",),
     "delete-instance-pool": ("While a service sends to the pool: 409.",),

@@ -49,7 +49,9 @@ class Namespaces:
 
     name = "processes"
     own_network = True
-    limits: tuple[str, ...] = ()
+    limits: tuple[str, ...] = (
+        "members see a load balancer's address, not its clients'; security groups are in force",
+    )
 
     def __init__(self, cloud_id: str) -> None:
         self.network = Network(cloud_id)
