@@ -8,6 +8,7 @@ API misbehave carry the marker `misbehaving`: then only what comes before the fa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -19,7 +20,9 @@ from exotide.cloud.testing import WATCHERS
 from exotide.cloud.watching import Exchange
 
 from .conformance.answers import faults
+from .contract.site import MOST_SERVERS, euro_per_hour
 
+CREDENTIALS: Final = ("EXOSCALE_API_KEY", "EXOSCALE_API_SECRET")
 SCRIPTED: Final = {"autoscaler", "servicediscovery", "stack"}
 """Folders whose tests tell the SDK wrong answers on purpose; their clouds are in this process."""
 
@@ -31,6 +34,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=12,
         help="requests that schemathesis makes for each operation with a body",
     )
+    parser.addoption(
+        "--exoscale",
+        action="store_true",
+        help="ask the real Exoscale, too (tests/contract); costs money, needs a key",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    missing = [name for name in CREDENTIALS if not os.environ.get(name)]
+    if config.getoption("--exoscale") and missing:
+        raise pytest.UsageError(
+            f"--exoscale needs a key of the real Exoscale; set {' and '.join(missing)}"
+        )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if not config.getoption("--exoscale"):
+        return []
+    servers = f"exoscale: at most {MOST_SERVERS} micro servers and a load balancer at a time, "
+    return [f"{servers}{euro_per_hour():.3f} EUR per hour without VAT; all is removed at the end"]
 
 
 class Ledger:
