@@ -26,6 +26,8 @@ EVERYWHERE: Final = (
 """True of all operations."""
 
 _BUSY: Final = "A resource that is not `running` is refused with 409; the real cloud may wait."
+_PROTECTED: Final = "If one of those that would go is protected: 409, and nobody leaves."
+_ONCE_MORE: Final = "What is so already is no error."
 _BELOW: Final = "A size below `min-available` is refused with 400."
 
 BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
@@ -37,20 +39,26 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
         "A pool of which a member does not boot is removed again, and the operation fails.",
         f"At most {INSTANCES_PER_ANTI_AFFINITY_GROUP} members fit into an anti-affinity group.",
     ),
+    "create-anti-affinity-group": (
+        "There is one host here: a group limits how many are in it, and keeps nobody apart.",
+    ),
     "scale-instance-pool": (
         "The oldest members leave first.",
         "0 is allowed: the pool then shows size 0, which the document does not foresee.",
         "Members that boot stay when others of the same change do not: the reason is `partial`.",
         _BELOW,
+        _PROTECTED,
         _BUSY,
     ),
     "evict-instance-pool-members": (
         "An id that is no member is refused with 400, and nobody leaves.",
         _BELOW,
+        _PROTECTED,
         _BUSY,
     ),
     "update-instance-pool": (_BUSY,),
     "delete-instance": (
+        "A protected one is refused with 409.",
         "A pool replaces a member that is deleted or whose server dies in one step and at once.",
         "A replacement that does not boot is tried again after 1 s, later after up to 30 s.",
     ),
@@ -63,7 +71,25 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
         "Servers have IPv4 only: rules for IPv6 networks and icmpv6 are kept and match nothing.",
     ),
     "get-instance": ("A default security group that was not asked for is not reported.",),
-    "delete-instance-pool": ("While a service sends to the pool: 409.",),
+    "delete-instance-pool": ("While a service sends to the pool: 409.", _PROTECTED),
+    "create-instance": (
+        "A server's host name is made of the letters, digits, dots and hyphens of its name.",
+    ),
+    "update-instance": ("The server sees new labels and user-data when it is started next.",),
+    "scale-instance": (
+        "The disk must fit the new type, and the family stays.",
+        "The same type again is no error.",
+    ),
+    "resize-instance-disk": ("The same size again is no error.",),
+    "reset-instance": (
+        "One that runs is stopped and booted; one that is stopped stays so.",
+        "The disk may become smaller, since it is empty after.",
+    ),
+    "update-reverse-dns-instance": ("The name is kept, and nothing here resolves it.",),
+    "attach-instance-to-security-group": (_ONCE_MORE,),
+    "detach-instance-from-security-group": ("An instance that is not in the group: 400.",),
+    "add-external-source-to-security-group": (_ONCE_MORE,),
+    "remove-external-source-from-security-group": ("A network that is no source: 400.",),
     "add-service-to-load-balancer": (
         f"At most {SERVICES_PER_BALANCER} services per load balancer.",
         "A check in mode https connects and does not verify the certificate.",
