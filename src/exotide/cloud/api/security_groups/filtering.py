@@ -25,7 +25,7 @@ from exotide.cloud.ports import CloudFault
 
 _log: Final = structlog.get_logger(__name__)
 
-_AT_ONCE: Final = 16
+AT_ONCE: Final = 16
 """Servers whose filters change at the same time; the kernel makes each wait, not work."""
 _FILTERED: Final = frozenset(
     {InstanceState.STARTING, InstanceState.RUNNING, InstanceState.STOPPING}
@@ -90,7 +90,7 @@ async def follow_membership(world: World) -> None:
 
 
 async def _apply_all(world: World) -> list[str]:
-    limit = asyncio.Semaphore(_AT_ONCE)
+    limit = asyncio.Semaphore(AT_ONCE)
     instances = [each for each in world.instances.values() if each.state in _FILTERED]
     present = {instance.id for instance in instances}
     for gone in world.filters.handed.keys() - present:
