@@ -204,6 +204,12 @@ def test_the_health_check_sources_are_the_balancers(account: Account, servers: F
     nlb = account.nlb()
     ip = account.client.get_load_balancer(id=nlb)["ip"]
     assert servers.firewalls[instance].ingress == (tcp(8080, f"{ip}/32"),)
+    public = account.client.list_security_groups(visibility="public")["security-groups"]
+    shown = {each["name"]: each["external-sources"] for each in public}
+    assert shown == {
+        "public-nlb-healthcheck-sources": [f"{ip}/32"],
+        "public-sks-apiservers": [],
+    }
     account.done(account.client.delete_load_balancer(id=nlb))
     assert servers.firewalls[instance].ingress == ()
 

@@ -15,7 +15,7 @@ from exotide.cloud.api.security_groups.changes import (
     change_sources,
     members_of,
 )
-from exotide.cloud.api.security_groups.filtering import refresh
+from exotide.cloud.api.security_groups.filtering import collapsed, managed_sources, refresh
 from exotide.cloud.api.security_groups.model import MANAGED, SecurityGroup
 from exotide.cloud.api.security_groups.reading import read_network, read_rule
 from exotide.cloud.api.states import InstanceState
@@ -36,7 +36,7 @@ def create_security_group(world: World, call: Call) -> dict[str, object]:
 def list_security_groups(world: World, call: Call) -> dict[str, object]:
     """List the account's groups, or with visibility=public those that Exoscale keeps."""
     if call.choice("visibility", ("private", "public"), "private") == "public":
-        return {"security-groups": [{"name": name, "external-sources": []} for name in MANAGED]}
+        return {"security-groups": [_managed(world, name) for name in MANAGED]}
     return {"security-groups": [group.view() for group in world.security_groups.values()]}
 
 
@@ -112,6 +112,10 @@ def detach_instance(world: World, call: Call) -> dict[str, object]:
         raise Invalid.field("instance.id", expected, instance.id)
     change_groups(world, instance, (g for g in instance.plan.security_groups if g != group.id))
     return _in_force(world, call, group)
+
+
+def _managed(world: World, name: str) -> dict[str, object]:
+    return {"name": name, "external-sources": list(collapsed(managed_sources(world, name)))}
 
 
 def _instance(world: World, call: Call) -> Instance:

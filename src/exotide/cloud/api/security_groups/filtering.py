@@ -59,6 +59,13 @@ def hand_over(world: World, instance: Instance) -> Firewall:
     return firewall
 
 
+def managed_sources(world: World, name: str) -> list[str]:
+    """Give the addresses that a group of Exoscale's own stands for."""
+    if name != HEALTH_CHECKERS:
+        return []
+    return [balancer.ip for balancer in world.load_balancers.values()]
+
+
 async def refresh(world: World) -> None:
     """
     Bring every server's filter to what the groups say at this moment; returns when that is done.
@@ -130,8 +137,8 @@ def _other_end(world: World, rule: Rule) -> Iterable[str]:
     if (network := rule.sent.get("network")) is not None:
         return (str(network),)
     match rule.sent.get("security-group"):
-        case {"name": str(name)} if name == HEALTH_CHECKERS:
-            return [balancer.ip for balancer in world.load_balancers.values()]
+        case {"name": str(name)}:
+            return managed_sources(world, name)
     return ()
 
 
