@@ -16,7 +16,7 @@ resource "exoscale_iam_role" "servicediscovery" {
       compute = {
         type = "rules"
         rules = [
-          { action = "allow", expression = "operation == 'get-instance-pool' && ${local.of_this_pool}" },
+          { action = "allow", expression = "operation in ['get-instance-pool'] && ${local.of_this_pool}" },
           { action = "allow", expression = "operation in ['list-instances', 'get-instance']" },
         ]
       }
@@ -36,7 +36,7 @@ resource "exoscale_iam_role" "autoscaler" {
         type = "rules"
         rules = [
           { action = "allow", expression = "operation in ['get-instance-pool', 'scale-instance-pool', 'evict-instance-pool-members'] && ${local.of_this_pool}" },
-          { action = "allow", expression = "operation in ['list-instances', 'get-operation']" },
+          { action = "allow", expression = "operation in ['list-instances']" },
         ]
       }
     }

@@ -20,10 +20,15 @@ import pytest
 from exoscale.api.v2 import Client
 
 from exotide.stack import Stack, StackSettings, create, destroy
+from exotide.stack.policies import autoscaler_policy, discovery_policy
 
 T = TypeVar("T")
 ZONE = "at-vie-1"
 SPEED = 6.0
+POLICIES = {
+    "exotide-autoscaler": autoscaler_policy,
+    "exotide-servicediscovery": discovery_policy,
+}
 BIN = Path(sys.executable).parent
 REPOSITORY = Path(__file__).parents[2]
 
@@ -111,6 +116,8 @@ def built(settings: StackSettings, cloud: RunningCloud) -> Iterator[Stack]:
         "instances": cloud.client.list_instances()["instances"],
         "pools": cloud.client.list_instance_pools()["instance-pools"],
         "balancers": cloud.client.list_load_balancers()["load-balancers"],
+        "roles": cloud.client.list_iam_roles()["iam-roles"],
+        "keys": cloud.client.list_api_keys()["api-keys"],
     }
     assert not any(left.values()), f"destroy left {left}"
 
@@ -130,15 +137,35 @@ class Agent:
 
 
 @pytest.fixture
-def start_agent(cloud: RunningCloud, tmp_path: Path) -> Iterator[Callable[[str, str], Agent]]:
+def make_key(cloud: RunningCloud) -> Iterator[Callable[[str, str], dict[str, str]]]:
+    """Make a key that is good for one agent's work on one pool, and take it back in the end."""
+    client, made = cloud.client, list[dict[str, str]]()
+
+    def make(program: str, pool_id: str) -> dict[str, str]:
+        name = f"{program}-{len(made)}"
+        operation = client.create_iam_role(name=name, policy=POLICIES[program](pool_id))
+        made.append(client.create_api_key(name=name, role_id=operation["reference"]["id"]))
+        return dict(made[-1])
+
+    yield make
+    for key in made:
+        client.delete_api_key(id=key["key"])
+        client.delete_iam_role(id=key["role-id"])
+
+
+@pytest.fixture
+def start_agent(
+    cloud: RunningCloud, make_key: Callable[[str, str], dict[str, str]], tmp_path: Path
+) -> Iterator[Callable[[str, str], Agent]]:
     started: list[Agent] = []
 
     def start(program: str, pool_id: str) -> Agent:
         port, log = free_port(), tmp_path / f"{program}.log"
+        key = make_key(program, pool_id)
         environment = {
             "PATH": os.environ["PATH"],
-            "EXOSCALE_KEY": cloud.key,
-            "EXOSCALE_SECRET": cloud.secret,
+            "EXOSCALE_KEY": key["key"],
+            "EXOSCALE_SECRET": key["secret"],
             "EXOSCALE_ZONE": ZONE,
             "EXOSCALE_ZONE_ID": "4da1b188-dcd6-4ff5-b7fd-bde984055548",
             "EXOSCALE_INSTANCEPOOL_ID": pool_id,

@@ -122,6 +122,44 @@ def test_parameters_come_from_path_query_and_body_and_are_written_in_snake_case(
         limited.create_instance(instance_type={"id": "none"}, public_ip_assignment="none")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body", "query"),
+    [
+        ("GET", "/instance-pool/other", {"id": "mine"}, ()),
+        ("GET", "/instance-pool/other", None, (("id", "mine"),)),
+        ("GET", "/instance", {"manager_id": "mine", "manager-id": "mine"}, (("manager-id", "x"),)),
+        ("GET", "/instance", None, (("manager_id", "mine"),)),
+        ("POST", "/instance", {"public_ip_assignment": "none"}, ()),
+        ("POST", "/instance", {"instance_type": {"id": "mine"}}, ()),
+    ],
+)
+def test_a_field_that_the_operation_does_not_use_cannot_mislead_a_policy(
+    method: str, path: str, body: dict[str, str] | None, query: tuple[tuple[str, str], ...]
+) -> None:
+    policy = rules(
+        "operation == 'get-instance-pool' && parameters.id == 'mine'",
+        "operation == 'list-instances' && parameters.manager_id == 'mine'",
+        "operation == 'create-instance' && parameters.public_ip_assignment == 'none'",
+        "operation == 'create-instance' && parameters.instance_type.id == 'mine'",
+    )
+    api = LocalApi()
+    role = api.call("POST", "/v2/iam-role", {"name": "one", "policy": policy}).body["reference"]
+    key = api.call("POST", "/v2/api-key", {"name": "one", "role-id": role["id"]}).body
+    signer = {"key": key["key"], "secret": key["secret"]}
+    assert api.call(method, f"/v2{path}", body, query, **signer).status == 403
+    own = api.call("GET", "/v2/instance", None, (("manager-id", "mine"),), **signer)
+    api.close()
+    assert own.status != 403
+
+
+def test_labels_keep_the_names_that_they_were_given(desk: Desk) -> None:
+    limited = desk.client(rules("parameters.labels['cost-center_1'] == 'web'"))
+    with pytest.raises(ExoscaleAPIClientException, match="missing"):
+        limited.create_instance(labels={"cost-center_1": "web"})
+    with pytest.raises(ExoscaleAPIAuthException):
+        limited.create_instance(labels={"cost-center_1": "db"})
+
+
 def test_a_rule_may_look_at_the_name_of_the_resource(desk: Desk) -> None:
     pool = desk.account.pool(1, name="web")
     limited = desk.client(rules("resources.instance_pool.name == 'web'"))

@@ -24,6 +24,8 @@ _CLASSES: Final = {
 }
 _DEEPEST: Final = 16
 """Nesting of parameters that expressions can see; no operation has as much."""
+_FREE_KEYS: Final = frozenset({"labels"})
+"""Parameters whose names are the caller's own; they are left as they are."""
 
 
 class _Named(Protocol):
@@ -113,22 +115,33 @@ class _Asked:
 
 
 def _parameters(call: Call) -> dict[str, object]:
-    """Path, query and body as one; names in snake case, as the real API's policies have them."""
-    query = {_snake(name): value for name, value in call.query if value}
-    body = {_snake(name): _plain(value) for name, value in call.body.values.items()}
-    path = {_snake(name): value for name, value in call.path.items()}
-    given = query | body | path
-    return {name: value for name, value in given.items() if value is not None}
+    """
+    Path, query and body as one; names in snake case, as the real API's policies have them.
+
+    The path goes before the query and that before the body, as handlers read them: an unused
+    field of the same name must not hide what the call is really about.
+    """
+    given = _renamed(call.body.values) | _renamed(dict(call.query)) | _renamed(call.path)
+    return {name: value for name, value in given.items() if value not in (None, "")}
 
 
-def _plain(value: object, depth: int = _DEEPEST) -> object:
+def _renamed(values: Mapping[str, object], depth: int = _DEEPEST) -> dict[str, object]:
+    """The API has no name with an underscore: whoever sends one means to mislead a policy."""
+    return {
+        _snake(name): value if name in _FREE_KEYS else _plain(value, depth)
+        for name, value in values.items()
+        if "_" not in name
+    }
+
+
+def _plain(value: object, depth: int) -> object:
     if not isinstance(value, dict | list):
         return value
     if depth == 0:
         return None
     if isinstance(value, list):
         return [_plain(item, depth - 1) for item in value]
-    return {_snake(name): _plain(item, depth - 1) for name, item in value.items()}
+    return _renamed(value, depth - 1)
 
 
 def _snake(name: str) -> str:
