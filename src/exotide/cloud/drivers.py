@@ -16,15 +16,18 @@ from exotide.cloud.ports import Balancers, Servers
 from exotide.cloud.servers import cgroups, leftovers, permissions
 from exotide.cloud.servers.errors import HostUnsuitable, MissingProgram
 from exotide.cloud.servers.loopback.underlay import Loopback
+from exotide.cloud.servers.machines.servers import MachineServers, default_recipe
 from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.programs import SOURCES, find
 from exotide.cloud.servers.underlay import Underlay
 
-Name = Literal["auto", "processes", "loopback", "none"]
+Name = Literal["auto", "processes", "loopback", "machines", "none"]
 HTTP: Final = 80
 NEEDS_ROOT: Final = frozenset({"ip", "nsenter", "mount", "umount", "nft"})
 """Programs that only servers with namespaces need."""
+MACHINES_ONLY: Final = frozenset({"systemd-nspawn", "systemctl", "mmdebstrap", "chroot"})
+"""Programs that only machines need."""
 EMULATED: Final = ("servers and balancers are emulated: no address of theirs answers",)
 
 
@@ -38,6 +41,8 @@ class Wanted:
     """Host cores per vCPU. None: the driver decides by what the host has."""
     command: str | None = None
     """What servers without a role run, beside the node exporter."""
+    machine_packages: tuple[Path, ...] = ()
+    """Debian package files that machines have beside Debian's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +135,23 @@ def _auto(wanted: Wanted) -> Driver:
 
 
 def _processes(wanted: Wanted, *, why: str = "") -> Driver:
-    require_programs()
+    require_programs(without=MACHINES_ONLY)
     return _on(Namespaces(wanted.cloud_id), wanted, why)
 
 
+def _machines(wanted: Wanted) -> Driver:
+    require_programs()
+    servers = MachineServers(
+        cloud_id=wanted.cloud_id,
+        run_dir=wanted.run_dir,
+        cores_per_vcpu=wanted.vcpu_cores,
+        recipe=default_recipe(extra_packages=wanted.machine_packages),
+    )
+    return _driver(servers, wanted, why="")
+
+
 def _loopback(wanted: Wanted, *, why: str = "") -> Driver:
-    require_programs(without=NEEDS_ROOT)
+    require_programs(without=NEEDS_ROOT | MACHINES_ONLY)
     return _on(Loopback(wanted.run_dir), wanted, why)
 
 
@@ -147,6 +163,11 @@ def _on(underlay: Underlay, wanted: Wanted, why: str) -> Driver:
         command=wanted.command,
         underlay=underlay,
     )
+    return _driver(servers, wanted, why)
+
+
+def _driver(servers: ProcessServers, wanted: Wanted, why: str) -> Driver:
+    underlay = servers.underlay
     balancers = HaproxyBalancers(
         servers.network, wanted.run_dir, wanted.cloud_id, groups=underlay.groups
     )
@@ -182,5 +203,6 @@ _DRIVERS: Final[Mapping[Name, Callable[[Wanted], Driver]]] = {
     "auto": _auto,
     "processes": _processes,
     "loopback": _loopback,
+    "machines": _machines,
     "none": _none,
 }

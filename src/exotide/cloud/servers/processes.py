@@ -267,7 +267,7 @@ class ProcessServers:
         server = self._plan(spec)
         self._servers[spec.id] = server
         try:
-            files = userdata.fitted(userdata.parse(spec.user_data), server.machine.fit)
+            files = self._files(server)
             self._ready_groups.create(self._group(spec))
             guard = functools.partial(self._firewalls.raise_in, spec.id)
             await self.network.attach(spec.id, spec.ip, guard=guard)
@@ -301,14 +301,27 @@ class ProcessServers:
         self._share_out()
         server.meter.begin()
         self._meters.add(spec.id, server.meter)
-        server.programs = roles.programs(
-            spec.labels.get("role"), srv=folder.srv, procfs=folder.procfs, kit=self._kit
-        )
+        server.programs = self._programs(server)
         await server.machine.boot(server.programs, lambda reason: self._died(server, reason))
         server.settling = asyncio.create_task(self._settle(server))
 
     async def _settle(self, server: Server) -> None:
-        """Limit the server's CPU once its ports listen."""
+        """Limit the server's CPU once it is set up."""
+        await self._set_up(server)
+        server.booting = False
+        self._share_out()
+
+    def _files(self, server: Server) -> tuple[userdata.File, ...]:
+        """Read what user-data writes."""
+        return userdata.fitted(userdata.parse(server.spec.user_data), server.machine.fit)
+
+    def _programs(self, server: Server) -> tuple[Program, ...]:
+        """Choose what the server runs."""
+        role, folder = server.spec.labels.get("role"), server.machine.folder
+        return roles.programs(role, srv=folder.srv, procfs=folder.procfs, kit=self._kit)
+
+    async def _set_up(self, server: Server) -> None:
+        """Wait until the server's ports listen."""
         awaited = {program.port for program in server.programs if program.port}
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + BOOTED_WITHIN_S
@@ -317,8 +330,6 @@ class ProcessServers:
             if awaited <= server.machine.listening():
                 break
             await asyncio.sleep(LOOK_EVERY_S)
-        server.booting = False
-        self._share_out()
 
     async def _power_off(self, server: Server, *, grace_s: float) -> None:
         if server.settling is not None:

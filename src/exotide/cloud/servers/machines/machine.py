@@ -1,0 +1,171 @@
+"""One machine: a systemd-nspawn container that boots Debian and runs its user-data."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from exotide.cloud.ports import ServerFailed, ServerSpec
+from exotide.cloud.servers.machine import Folder
+from exotide.cloud.servers.namespaces import entered, listening_ports
+from exotide.cloud.servers.programs import SYSTEM_PATH, find
+from exotide.cloud.servers.roles import Program
+
+log = structlog.get_logger(__name__)
+
+BOOT_WITHIN_S: Final = 20.0
+SET_UP_WITHIN_S: Final = 900.0
+"""How long cloud-init may take before the machine's CPU is limited nevertheless."""
+LOOK_EVERY_S: Final = 0.05
+FINISHED: Final = "run/cloud-init/result.json"
+"""cloud-init writes it at its end."""
+
+BOOT: Final = """
+set -e
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/up,workdir=$2/work" "$2/root"
+shift 2
+exec "$@"
+"""
+"""In a mount namespace of its own, so that the mount goes with the machine, however that ends."""
+
+
+class NspawnMachine:
+    """A machine from power-on to its end. Its disk is an overlay that stays over a reboot."""
+
+    def __init__(
+        self,
+        spec: ServerSpec,
+        folder: Folder,
+        *,
+        rootfs: Path,
+        namespace: Path,
+        entrances: Sequence[Path],
+    ) -> None:
+        self.spec, self.folder = spec, folder
+        self._rootfs, self._namespace, self._entrances = rootfs, namespace, entrances
+        self._process: Process | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.ended = asyncio.Event()
+        """Set when the container is gone and with it every process of the machine."""
+
+    async def boot(self, _: Sequence[Program], died: Callable[[str], None]) -> None:
+        """
+        Power on; returns when the machine's own PID 1 runs.
+
+        Args:
+            died: Called with the reason when the machine ends without `halt`.
+
+        Raises:
+            ServerFailed: with the reason; no process is left.
+        """
+        await asyncio.to_thread(self._lay_out)
+        with (self.folder.logs / "console.log").open("ab") as console:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(),
+                stdin=DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "SYSTEMD_LOG_LEVEL": "warning"},
+                start_new_session=True,  # Ctrl-C is for the cloud, which then halts its servers
+            )
+        self._follower = asyncio.create_task(self._follow(self._process, died))
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + BOOT_WITHIN_S
+        while self.pid_1() is None:
+            if self.ended.is_set() or loop.time() > deadline_s:
+                await self.halt(grace_s=0.0)
+                raise ServerFailed(f"machine {self.spec.name} did not boot: {self._last_words()}")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def set_up(self) -> None:
+        """Wait until cloud-init has done what the user-data says, or failed at it."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + SET_UP_WITHIN_S
+        while not self._is_set_up() and not self.ended.is_set() and loop.time() < deadline_s:
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def halt(self, *, grace_s: float) -> None:
+        """Shut down cleanly, wait up to `grace_s`, then pull the plug."""
+        self._stopping = True
+        process = self._process
+        if process is None or self._follower is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), grace_s or BOOT_WITHIN_S)
+        if not self.ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()  # the container's PID 1 dies with it, and all others with PID 1
+        await self._follower
+
+    def fit(self, text: str) -> str:
+        """Change nothing: a machine is what the text was written for."""
+        return text
+
+    def listening(self) -> set[int]:
+        """Give the TCP ports that listen inside the machine."""
+        first = self.pid_1()
+        return set() if first is None else listening_ports(first)
+
+    def pid_1(self) -> int | None:
+        """Give the machine's PID 1 as the host sees it, once it is systemd."""
+        if self._process is None or self.ended.is_set():
+            return None
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            pid = self._process.pid
+            first = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+            if Path(f"/proc/{first}/comm").read_text().strip() == "systemd":
+                return first
+        return None
+
+    def _is_set_up(self) -> bool:
+        first = self.pid_1()
+        if first is None:
+            return False
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{first}/root/{FINISHED}").exists()
+        return False
+
+    def _lay_out(self) -> None:
+        """Make the overlay's folders, with the machine's own name in it."""
+        for part in ("up/etc", "work", "root"):
+            (self.folder.path / part).mkdir(parents=True, exist_ok=True)
+        # The folder above is closed to all but root, and this one is the machine's /.
+        (self.folder.path / "up").chmod(0o755)
+        for name in ("hosts", "resolv.conf"):
+            text = (self.folder.path / "etc" / name).read_text()
+            (self.folder.path / "up/etc" / name).write_text(text)
+
+    def _command(self) -> list[str]:
+        nspawn = [
+            *(find("systemd-nspawn"), "--quiet", "--boot", "--directory", f"{self.folder.path}/root"),
+            *(f"--uuid={self.spec.id}", f"--hostname={self.spec.name}", "--console=pipe"),
+            *("--register=no", "--keep-unit", "--link-journal=no"),
+            *("--resolv-conf=off", "--timezone=off"),
+            f"--bind-ro={self.folder.procfs}:/run/vproc",
+        ]
+        boot = ["/bin/sh", "-c", BOOT, "sh", str(self._rootfs), str(self.folder.path), *nspawn]
+        private = [find("unshare"), "--mount", "--propagation=private", *boot]
+        enter = [find("nsenter"), f"--net={self._namespace}", *private]
+        # A machine whose cloud was killed must not live on with counters that stand still.
+        return entered(self._entrances, [find("setpriv"), "--pdeathsig=KILL", *enter])
+
+    async def _follow(self, process: Process, died: Callable[[str], None]) -> None:
+        code = await process.wait()
+        self.ended.set()
+        if not self._stopping:
+            died(f"it ended with code {code}; its console is {self.folder.logs / 'console.log'}")
+
+    def _last_words(self) -> str:
+        file = self.folder.logs / "console.log"
+        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        return lines[-1] if lines else f"it said nothing; its console was {file}"

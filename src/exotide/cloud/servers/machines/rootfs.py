@@ -1,0 +1,159 @@
+"""
+The root file system that every machine starts from: a small Debian with cloud-init, made once.
+
+What user-data would install is in it already, and a folder of wheels, so that no machine needs
+the internet: the same user-data installs on a real server what it finds here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from exotide.cloud.servers.commands import run
+from exotide.cloud.servers.errors import HostUnsuitable
+
+log = structlog.get_logger(__name__)
+
+CACHE: Final = Path("/var/cache/exotide")
+SUITE: Final = "bookworm"
+PACKAGES: Final = (
+    *("systemd", "systemd-sysv", "dbus", "cloud-init", "ca-certificates", "gpg", "iproute2"),
+    *("python3", "python3-venv", "procps", "nftables"),
+    *("prometheus", "prometheus-alertmanager", "prometheus-node-exporter"),
+)
+MASKED: Final = (
+    *("systemd-networkd.service", "systemd-networkd-wait-online.service"),
+    *("systemd-resolved.service", "systemd-timesyncd.service", "systemd-logind.service"),
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer"),
+    *("dpkg-db-backup.timer", "getty.target", "console-getty.service"),
+)
+"""What a container does not need, or what the cloud has done for it."""
+DISABLED: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
+"""User-data decides what runs."""
+WHEELS: Final = "var/cache/exotide/wheels"
+FILES: Final = {
+    # cloud-init tells Exoscale by the firmware's product name, which a container has not.
+    "usr/lib/python3/dist-packages/cloudinit/sources/DataSourceExotide.py": """\
+from cloudinit import sources
+from cloudinit.sources.DataSourceExoscale import DataSourceExoscale
+
+
+class DataSourceExotide(DataSourceExoscale):
+    dsname = "Exotide"
+
+    def _is_platform_viable(self):
+        return True
+
+
+datasources = [(DataSourceExotide, (sources.DEP_FILESYSTEM, sources.DEP_NETWORK))]
+
+
+def get_datasource_list(depends):
+    return sources.list_from_depends(depends, datasources)
+""",
+    "etc/cloud/cloud.cfg.d/90-exotide.cfg": """\
+datasource_list: [Exotide]
+datasource:
+  Exotide: {retries: 0, timeout: 2}
+network: {config: disabled}
+# Neither a login nor a disk is there to be set up.
+ssh_deletekeys: false
+ssh_genkeytypes: []
+locale: false
+growpart: {mode: "off"}
+""",
+    "etc/default/prometheus-node-exporter": 'ARGS="--path.procfs=/run/vproc"\n',
+    "etc/pip.conf": f"[global]\nno-index = true\nfind-links = /{WHEELS}\n",
+    "etc/environment": "LANG=C.UTF-8\n",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What goes into a root file system; another recipe makes another one."""
+
+    requirements: tuple[Path, ...] = ()
+    """Files with pinned Python packages that machines may install."""
+    extra_packages: tuple[Path, ...] = ()
+    """Debian package files to install beside Debian's own."""
+
+    @property
+    def digest(self) -> str:
+        """Ten characters that change with the recipe."""
+        parts = [SUITE, *PACKAGES, *MASKED, *DISABLED, *FILES, *FILES.values()]
+        parts += [path.read_text() for path in self.requirements]
+        parts += [f"{path.name} {path.stat().st_size}" for path in self.extra_packages]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
+
+
+async def prepare(recipe: Recipe, *, cache: Path = CACHE) -> Path:
+    """
+    Give the folder of a root file system; makes it at the first call, which takes a minute or two.
+
+    Raises:
+        MissingProgram: mmdebstrap is not installed.
+        CommandFailed: with the last words of what failed; nothing half-made is used.
+        HostUnsuitable: the cache cannot be written.
+    """
+    done = cache / f"debian-{recipe.digest}"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = os.open(cache / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HostUnsuitable(f"cannot write {cache}: {error.strerror}; run as root") from error
+    try:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        if not done.is_dir():
+            await _make(recipe, done)
+    finally:
+        os.close(lock)
+    return done
+
+
+async def _make(recipe: Recipe, done: Path) -> None:
+    part = done.with_name(f"{done.name}.part")
+    await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+    log.info("root_file_system_is_made", folder=str(done), hint="once; it takes a minute or two")
+    await run(
+        *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root"),
+        f"--include={','.join(PACKAGES)}",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")),
+        *(SUITE, str(part)),
+    )
+    await _add_packages(part, recipe.extra_packages)
+    await _add_wheels(part, recipe.requirements)
+    for name, text in FILES.items():
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (part / name).write_text(text)
+    await run("systemctl", f"--root={part}", "--quiet", "mask", *MASKED)
+    await run("systemctl", f"--root={part}", "--quiet", "disable", *DISABLED)
+    (part / "etc/machine-id").write_text("")
+    part.rename(done)
+    log.info("root_file_system_is_ready", folder=str(done))
+
+
+async def _add_packages(root: Path, packages: Sequence[Path]) -> None:
+    for package in packages:
+        target = root / "tmp" / package.name
+        await asyncio.to_thread(shutil.copy, package, target)
+        await run("chroot", str(root), "dpkg", "--install", f"/{target.relative_to(root)}")
+        target.unlink()
+
+
+async def _add_wheels(root: Path, requirements: Sequence[Path]) -> None:
+    for path in requirements:
+        await run(
+            *("python", "-m", "pip", "download", "--quiet", "--no-deps"),
+            *("--only-binary=:all:", "--platform=any", "--abi=none", "--implementation=py"),
+            *("--require-hashes", "--requirement", str(path), "--dest", str(root / WHEELS)),
+        )

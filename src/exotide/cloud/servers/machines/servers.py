@@ -1,0 +1,88 @@
+"""Servers as machines: each boots Debian and runs its real user-data. Needs root on Linux."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from exotide.cloud.ports import ServerSpec
+from exotide.cloud.servers.machine import Folder
+from exotide.cloud.servers.machines.machine import NspawnMachine
+from exotide.cloud.servers.machines.rootfs import CACHE, Recipe, prepare
+from exotide.cloud.servers.machines.underlay import Machines
+from exotide.cloud.servers.network import short
+from exotide.cloud.servers.processes import ProcessServers, Server
+from exotide.cloud.servers.roles import Program
+from exotide.cloud.servers.userdata import File
+
+ROOT: Final = Path(__file__).resolve().parents[5]
+AGENTS: Final = ("autoscaler", "servicediscovery")
+
+
+def default_recipe(*, extra_packages: tuple[Path, ...] = ()) -> Recipe:
+    """Give the recipe with what the checkout's agents need."""
+    found = (ROOT / agent / "requirements.txt" for agent in AGENTS)
+    return Recipe(
+        requirements=tuple(path for path in found if path.exists()), extra_packages=extra_packages
+    )
+
+
+class MachineServers(ProcessServers):
+    """
+    Adapter of ports.Servers.
+
+    Args:
+        recipe: What the root file system holds. None: `default_recipe`.
+        cache: Where root file systems are kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        cloud_id: str,
+        run_dir: Path,
+        cores_per_vcpu: float | None = None,
+        recipe: Recipe | None = None,
+        cache: Path = CACHE,
+    ) -> None:
+        super().__init__(
+            cloud_id=cloud_id,
+            run_dir=run_dir,
+            cores_per_vcpu=cores_per_vcpu,
+            underlay=Machines(cloud_id),
+        )
+        self._recipe, self._cache = recipe or default_recipe(), cache
+        self._rootfs: Path | None = None
+
+    async def open(self) -> None:
+        """
+        Make the root file system if need be, then as ProcessServers.
+
+        Raises:
+            MissingProgram, CommandFailed, HostUnsuitable: the root file system cannot be made.
+        """
+        if self._rootfs is None:
+            self.underlay.check()
+            self._rootfs = await prepare(self._recipe, cache=self._cache)
+        await super().open()
+
+    def _machine(self, spec: ServerSpec) -> NspawnMachine:
+        assert self._rootfs is not None
+        return NspawnMachine(
+            spec,
+            Folder(path=self.run_dir / self.cloud_id / short(spec.id)),
+            rootfs=self._rootfs,
+            namespace=self.network.namespace(spec.id),
+            entrances=self._ready_groups.entrances(self._group(spec)),
+        )
+
+    def _files(self, server: Server) -> tuple[File, ...]:
+        """Write nothing: cloud-init reads the user-data from the metadata service."""
+        return ()
+
+    def _programs(self, server: Server) -> tuple[Program, ...]:
+        return ()
+
+    async def _set_up(self, server: Server) -> None:
+        assert isinstance(server.machine, NspawnMachine)
+        await server.machine.set_up()

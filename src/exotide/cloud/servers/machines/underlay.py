@@ -1,0 +1,28 @@
+"""Machines as the underlay of servers: namespaces, and groups that systemd is content with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from exotide.cloud.servers.cgroups import Cgroups
+from exotide.cloud.servers.machines.hierarchies import SystemdCgroups
+from exotide.cloud.servers.namespaces import Namespaces
+from exotide.cloud.servers.programs import find
+
+NEEDED: Final = ("systemd-nspawn", "mmdebstrap", "setpriv")
+
+
+class Machines(Namespaces):
+    """Adapter of Underlay: what the process servers have, and a whole Debian on top."""
+
+    name = "machines"
+    limits = ("machines share the host's kernel: no reboot of it, no modules, no disk of their own",)
+
+    def check(self, *paths: Path) -> None:
+        super().check()
+        for program in NEEDED:
+            find(program)
+
+    def groups(self) -> Cgroups:
+        return SystemdCgroups(super().groups())
