@@ -20,6 +20,7 @@ from exotide.cloud.ports import OutOfAddresses, ServerFailed, ServerSpec
 from exotide.cloud.servers.cgroups import CgroupsV1
 from exotide.cloud.servers.errors import CloudIdTaken, HostUnsuitable, UnknownServer
 from exotide.cloud.servers.loopback.governor import Governor
+from exotide.cloud.servers.machine import Machine
 from exotide.cloud.servers.network import mac_of
 from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.underlay import Underlay
@@ -83,7 +84,9 @@ async def busy_and_truth(
 
 def pid_1_of(servers: ProcessServers, spec: ServerSpec) -> int:
     """Host's process id of a server's first process."""
-    process = servers._servers[spec.id].machine._process
+    machine = servers._servers[spec.id].machine
+    assert isinstance(machine, Machine)
+    process = machine._process
     assert process is not None
     if "init.py" in Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")[3]:
         return process.pid

@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -61,6 +61,27 @@ class Folder:
     def remove(self) -> None:
         """Remove it with all files; fine if it is gone."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Bootable(Protocol):
+    """What can be switched on and off. Adapters: Machine, machines.machine.NspawnMachine."""
+
+    spec: ServerSpec
+    folder: Folder
+    ended: asyncio.Event
+    """Set when every process of the server is gone."""
+
+    async def boot(self, programs: Sequence[Program], died: Callable[[str], None]) -> None:
+        """Switch on. Raises ServerFailed; `died` hears of an end without `halt`."""
+
+    async def halt(self, *, grace_s: float) -> None:
+        """Ask every program to end, wait up to `grace_s`, then kill what is left."""
+
+    def fit(self, text: str) -> str:
+        """Change what is written for a machine of its own to fit where the server runs."""
+
+    def listening(self) -> set[int]:
+        """Give the TCP ports that listen inside the server."""
 
 
 class Machine:

@@ -20,12 +20,12 @@ from exotide.cloud.servers import cgroups, leftovers, roles, shares, userdata
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.errors import HostUnsuitable, UnknownServer
 from exotide.cloud.servers.firewall import Firewalls
-from exotide.cloud.servers.machine import Folder, Machine
+from exotide.cloud.servers.machine import Bootable, Folder, Machine
 from exotide.cloud.servers.meters import Meter, MeterThread
 from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.network import fabric_namespace, short
 from exotide.cloud.servers.procfs import ProcfsFolder
-from exotide.cloud.servers.roles import Kit
+from exotide.cloud.servers.roles import Kit, Program
 from exotide.cloud.servers.slots import Server, Slot
 from exotide.cloud.servers.underlay import Underlay
 
@@ -294,7 +294,7 @@ class ProcessServers:
         return Server(spec=spec, demand=demand, machine=machine, meter=meter)
 
     async def _power_on(self, server: Server) -> None:
-        spec, folder = server.spec, server.machine.folder
+        spec = server.spec
         if server.demand.firm:
             self._ready_groups.weigh(self._group(spec), MONITORING_WEIGHT)
         server.booting = True
@@ -311,11 +311,11 @@ class ProcessServers:
         server.booting = False
         self._share_out()
 
-    def _files(self, server: Server) -> tuple[userdata.File, ...]:
+    def _files(self, server: Server, /) -> tuple[userdata.File, ...]:
         """Read what user-data writes."""
         return userdata.fitted(userdata.parse(server.spec.user_data), server.machine.fit)
 
-    def _programs(self, server: Server) -> tuple[Program, ...]:
+    def _programs(self, server: Server, /) -> tuple[Program, ...]:
         """Choose what the server runs."""
         role, folder = server.spec.labels.get("role"), server.machine.folder
         return roles.programs(role, srv=folder.srv, procfs=folder.procfs, kit=self._kit)
@@ -377,7 +377,7 @@ class ProcessServers:
             del self._slots[server_id]
             self._firewalls.forget(server_id)
 
-    def _machine(self, spec: ServerSpec) -> Machine:
+    def _machine(self, spec: ServerSpec) -> Bootable:
         folder = Folder(path=self.run_dir / self.cloud_id / short(spec.id))
         return Machine(spec, folder, self.underlay.house(spec, folder.path, self._group(spec)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers import shares
-from exotide.cloud.servers.machine import Machine
+from exotide.cloud.servers.machine import Bootable
 from exotide.cloud.servers.meters import Meter
 from exotide.cloud.servers.roles import Program
 
@@ -18,7 +18,7 @@ class Server:
 
     spec: ServerSpec
     demand: shares.Demand
-    machine: Machine
+    machine: Bootable
     meter: Meter
     programs: tuple[Program, ...] = ()
     booting: bool = True

@@ -89,7 +89,10 @@ class NspawnMachine:
         """Wait until cloud-init has done what the user-data says, or failed at it."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + SET_UP_WITHIN_S
-        while not self._is_set_up() and not self.ended.is_set() and loop.time() < deadline_s:
+        # No file system event crosses into the container's mounts, so look.
+        while loop.time() < deadline_s:
+            if self.ended.is_set() or self._is_set_up():
+                return
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def halt(self, *, grace_s: float) -> None:
@@ -147,7 +150,13 @@ class NspawnMachine:
 
     def _command(self) -> list[str]:
         nspawn = [
-            *(find("systemd-nspawn"), "--quiet", "--boot", "--directory", f"{self.folder.path}/root"),
+            *(
+                find("systemd-nspawn"),
+                "--quiet",
+                "--boot",
+                "--directory",
+                f"{self.folder.path}/root",
+            ),
             *(f"--uuid={self.spec.id}", f"--hostname={self.spec.name}", "--console=pipe"),
             *("--register=no", "--keep-unit", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off"),

@@ -12,6 +12,8 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Final
 import structlog
 
 from exotide.cloud.servers.commands import run
-from exotide.cloud.servers.errors import HostUnsuitable
+from exotide.cloud.servers.errors import CommandFailed, HostUnsuitable
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +77,7 @@ growpart: {mode: "off"}
     "etc/default/prometheus-node-exporter": 'ARGS="--path.procfs=/run/vproc"\n',
     "etc/pip.conf": f"[global]\nno-index = true\nfind-links = /{WHEELS}\n",
     "etc/environment": "LANG=C.UTF-8\n",
+    "etc/machine-id": "",
 }
 
 
@@ -107,13 +110,12 @@ async def prepare(recipe: Recipe, *, cache: Path = CACHE) -> Path:
     """
     done = cache / f"debian-{recipe.digest}"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock = os.open(cache / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = await asyncio.to_thread(_open_lock, cache)
     except OSError as error:
         raise HostUnsuitable(f"cannot write {cache}: {error.strerror}; run as root") from error
     try:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        if not done.is_dir():
+        if not await asyncio.to_thread(done.is_dir):
             await _make(recipe, done)
     finally:
         os.close(lock)
@@ -132,14 +134,22 @@ async def _make(recipe: Recipe, done: Path) -> None:
     )
     await _add_packages(part, recipe.extra_packages)
     await _add_wheels(part, recipe.requirements)
-    for name, text in FILES.items():
-        (part / name).parent.mkdir(parents=True, exist_ok=True)
-        (part / name).write_text(text)
+    await asyncio.to_thread(_write_files, part)
     await run("systemctl", f"--root={part}", "--quiet", "mask", *MASKED)
     await run("systemctl", f"--root={part}", "--quiet", "disable", *DISABLED)
-    (part / "etc/machine-id").write_text("")
-    part.rename(done)
+    await asyncio.to_thread(part.rename, done)
     log.info("root_file_system_is_ready", folder=str(done))
+
+
+def _open_lock(cache: Path) -> int:
+    cache.mkdir(parents=True, exist_ok=True)
+    return os.open(cache / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _write_files(root: Path) -> None:
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
 
 
 async def _add_packages(root: Path, packages: Sequence[Path]) -> None:
@@ -152,8 +162,12 @@ async def _add_packages(root: Path, packages: Sequence[Path]) -> None:
 
 async def _add_wheels(root: Path, requirements: Sequence[Path]) -> None:
     for path in requirements:
-        await run(
-            *("python", "-m", "pip", "download", "--quiet", "--no-deps"),
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
             *("--only-binary=:all:", "--platform=any", "--abi=none", "--implementation=py"),
             *("--require-hashes", "--requirement", str(path), "--dest", str(root / WHEELS)),
+            stderr=PIPE,
         )
+        _, errors = await process.communicate()
+        if process.returncode != 0:
+            raise CommandFailed(f"pip download for {path}: {errors.decode(errors='replace')}")

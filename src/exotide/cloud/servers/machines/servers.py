@@ -10,9 +10,10 @@ from exotide.cloud.servers.machine import Folder
 from exotide.cloud.servers.machines.machine import NspawnMachine
 from exotide.cloud.servers.machines.rootfs import CACHE, Recipe, prepare
 from exotide.cloud.servers.machines.underlay import Machines
-from exotide.cloud.servers.network import short
-from exotide.cloud.servers.processes import ProcessServers, Server
+from exotide.cloud.servers.network import NAMESPACES, server_namespace, short
+from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.roles import Program
+from exotide.cloud.servers.slots import Server
 from exotide.cloud.servers.userdata import File
 
 ROOT: Final = Path(__file__).resolve().parents[5]
@@ -72,15 +73,15 @@ class MachineServers(ProcessServers):
             spec,
             Folder(path=self.run_dir / self.cloud_id / short(spec.id)),
             rootfs=self._rootfs,
-            namespace=self.network.namespace(spec.id),
+            namespace=NAMESPACES / server_namespace(self.cloud_id, spec.id),
             entrances=self._ready_groups.entrances(self._group(spec)),
         )
 
-    def _files(self, server: Server) -> tuple[File, ...]:
+    def _files(self, _: Server, /) -> tuple[File, ...]:
         """Write nothing: cloud-init reads the user-data from the metadata service."""
         return ()
 
-    def _programs(self, server: Server) -> tuple[Program, ...]:
+    def _programs(self, _: Server, /) -> tuple[Program, ...]:
         return ()
 
     async def _set_up(self, server: Server) -> None:

@@ -17,10 +17,12 @@ class Machines(Namespaces):
     """Adapter of Underlay: what the process servers have, and a whole Debian on top."""
 
     name = "machines"
-    limits = ("machines share the host's kernel: no reboot of it, no modules, no disk of their own",)
+    limits = (
+        "machines share the host's kernel: no reboot of it, no modules, no disk of their own",
+    )
 
     def check(self, *paths: Path) -> None:
-        super().check()
+        super().check(*paths)
         for program in NEEDED:
             find(program)
 
