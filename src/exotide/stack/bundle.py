@@ -43,6 +43,9 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
     for path in sorted((ROOT / _TREE).rglob("*")):
         if path.is_file():
             files[str(path.relative_to(ROOT / _TREE))] = path.read_text(encoding="utf-8")
+    # The process servers read these arguments from a file; Debian's unit has its own.
+    extra = files.pop("srv/prometheus/prometheus.args").strip()
+    files["etc/default/prometheus"] = files["etc/default/prometheus"].replace('"\n', f' {extra}"\n')
     for agent in AGENTS:
         files |= _agent(agent)
     pins = [(ROOT / agent / "requirements.txt").read_text() for agent in AGENTS]

@@ -81,7 +81,7 @@ def start(settings:Settings)->None:run('systemd-sysusers');run('systemd-tmpfiles
 def answers(url:str)->None:
 	with urllib.request.urlopen(url,timeout=5)as answer:answer.read(1)
 def check(settings:Settings)->None:
-	urls={'Prometheus':'http://127.0.0.1:9090/-/ready'};urls['autoscaler']=f"http://127.0.0.1:{STATUS_PORT}/health"
+	urls={'Prometheus':'http://127.0.0.1:9090/-/ready'};urls['autoscaler']=f"http://127.0.0.1:{STATUS_PORT}/livez"
 	if settings['alerting']=='grafana':urls['Grafana']='http://127.0.0.1:3000/api/health'
 	else:urls['Alertmanager']='http://127.0.0.1:9093/-/ready'
 	for(name,url)in urls.items():again(name,partial(answers,url))

@@ -238,7 +238,7 @@ def answers(url: str) -> None:
 def check(settings: Settings) -> None:
     """Wait until everything answers."""
     urls = {"Prometheus": "http://127.0.0.1:9090/-/ready"}
-    urls["autoscaler"] = f"http://127.0.0.1:{STATUS_PORT}/health"
+    urls["autoscaler"] = f"http://127.0.0.1:{STATUS_PORT}/livez"
     if settings["alerting"] == "grafana":
         urls["Grafana"] = "http://127.0.0.1:3000/api/health"
     else:

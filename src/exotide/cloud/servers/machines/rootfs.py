@@ -71,12 +71,12 @@ network: {config: disabled}
 # Neither a login nor a disk is there to be set up.
 ssh_deletekeys: false
 ssh_genkeytypes: []
-locale: false
+locale: C.UTF-8
 growpart: {mode: "off"}
 """,
     "etc/default/prometheus-node-exporter": 'ARGS="--path.procfs=/run/vproc"\n',
     "etc/pip.conf": f"[global]\nno-index = true\nfind-links = /{WHEELS}\n",
-    "etc/environment": "LANG=C.UTF-8\n",
+    "etc/default/locale": "LANG=C.UTF-8\n",
     "etc/machine-id": "",
 }
 
