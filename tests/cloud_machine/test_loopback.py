@@ -17,6 +17,7 @@ from exotide.cloud.servers.loopback.governor import Governor
 from exotide.cloud.servers.loopback.housing import LoopbackHousing
 from exotide.cloud.servers.loopback.network import LoopbackNetwork
 from exotide.cloud.servers.loopback.underlay import Loopback
+from exotide.cloud.servers.machine import Machine
 from exotide.cloud.servers.namespaces import parse_listening
 from exotide.cloud.servers.processes import ProcessServers
 
@@ -124,7 +125,9 @@ async def test_the_death_of_the_first_process_takes_all_others_along(
     spec = tools.spec(servers, role="member")
     await servers.start(spec)
     await tools.eventually(lambda: tools.answers(f"http://{spec.ip}:8080/health"))
-    process = servers._servers[spec.id].machine._process
+    machine = servers._servers[spec.id].machine
+    assert isinstance(machine, Machine)
+    process = machine._process
     assert process is not None
     pids = servers._ready_groups.pids(servers._group(spec))
     process.send_signal(signal.SIGKILL)
