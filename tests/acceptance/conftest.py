@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from exoscale.api.v2 import Client
 
+from exotide.cloud.directory import RUN_DIR
 from exotide.stack import Stack, StackSettings, create, destroy
 from exotide.stack.policies import autoscaler_policy, discovery_policy
 
@@ -55,6 +56,8 @@ class RunningCloud:
     agent_url: str
     key: str
     secret: str
+    http_port: int
+    """Where its balancers serve port 80."""
 
     @property
     def client(self) -> Client:
@@ -63,8 +66,6 @@ class RunningCloud:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    if os.geteuid() != 0:
-        pytest.skip("the local cloud's servers need root for their namespaces")
     port = free_port()
     log = tmp_path_factory.mktemp("cloud") / "cloud.log"
     with log.open("wb") as stream:
@@ -82,7 +83,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
 
 def _running(process: subprocess.Popen[bytes], port: int) -> RunningCloud | None:
     assert process.poll() is None, "the local cloud ended at once; see its log"
-    for file in Path("/run/exotide").glob("*/cloud.json"):
+    for file in RUN_DIR.glob("*/cloud.json"):
         said = json.loads(file.read_text())
         if said["port"] == port and said["pid"] == process.pid:
             return RunningCloud(
@@ -90,6 +91,7 @@ def _running(process: subprocess.Popen[bytes], port: int) -> RunningCloud | None
                 agent_url=f"http://{said['fabric_ip']}:{port}/z/{ZONE}/v2",
                 key=said["key"],
                 secret=said["secret"],
+                http_port=said["http_port"],
             )
     return None
 
@@ -101,6 +103,7 @@ def settings(cloud: RunningCloud) -> StackSettings:
         secret=cloud.secret,
         endpoint=cloud.url,
         agent_endpoint=cloud.agent_url,
+        http_port=cloud.http_port,
         zone=ZONE,
         speed=SPEED,
         max_size=4,

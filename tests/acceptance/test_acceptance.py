@@ -17,7 +17,7 @@ from exotide.stack import Stack
 
 from .conftest import Agent, Loops, RunningCloud, eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 scenarios(".")
 
 CPU_QUERY = (

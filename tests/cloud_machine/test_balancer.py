@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +22,12 @@ from exotide.cloud.balancer import HaproxyBalancers
 from exotide.cloud.ports import HealthCheck, ServerSpec, ServiceSpec
 from exotide.cloud.servers.errors import UnknownBalancer, UnsupportedService
 from exotide.cloud.servers.processes import ProcessServers
+from exotide.cloud.servers.underlay import Underlay
 
 if TYPE_CHECKING:
     from tests.cloud_machine.conftest import Tools
 
-pytestmark = [pytest.mark.root, pytest.mark.anyio]
+pytestmark = [pytest.mark.anyio]
 
 CHECK = HealthCheck(mode="http", port=8080, interval_s=1.0, timeout_s=1.0, retries=2, uri="/health")
 WEB = ServiceSpec(
@@ -40,6 +41,11 @@ WEB = ServiceSpec(
 )
 
 
+@pytest.fixture(params=[pytest.param("processes", marks=pytest.mark.root), "loopback"])
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @dataclass
 class Stand:
     """A cloud with one balancer, and as many stub servers as a test wants."""
@@ -49,6 +55,7 @@ class Stand:
     tools: Tools
     nlb_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     ip: str = ""
+    port: int = 80
 
     async def server(self, **more: float) -> ServerSpec:
         spec = self.tools.spec(self.servers)
@@ -67,18 +74,27 @@ class Stand:
         await self.tools.eventually(self.healthy)
 
     def get(self, path: str = "/") -> str:
-        return self.tools.fetch(f"http://{self.ip}{path}", 10.0)
+        return self.tools.fetch(f"http://{self.ip}:{self.port}{path}", 10.0)
 
 
 @pytest.fixture
-async def stand(run_dir: Path, cloud_id: str, tools: Tools) -> AsyncIterator[Stand]:
+async def stand(
+    run_dir: Path, cloud_id: str, tools: Tools, underlay: Callable[[str], Underlay]
+) -> AsyncIterator[Stand]:
     command = f"exec {sys.executable} -I -S {tools.stub} 8080"
     servers = ProcessServers(
-        cloud_id=cloud_id, run_dir=run_dir, cores_per_vcpu=0.2, command=command
+        cloud_id=cloud_id,
+        run_dir=run_dir,
+        cores_per_vcpu=0.2,
+        command=command,
+        underlay=underlay(cloud_id),
     )
     await servers.open()
-    balancers = HaproxyBalancers(servers.network, run_dir, cloud_id, drain_within_s=5.0)
-    made = Stand(servers, balancers, tools, ip=servers.reserve_ip())
+    balancers = HaproxyBalancers(
+        servers.network, run_dir, cloud_id, drain_within_s=5.0, groups=servers.underlay.groups
+    )
+    port = servers.network.served_port(80)
+    made = Stand(servers, balancers, tools, ip=servers.reserve_ip(), port=port)
     await balancers.create(made.nlb_id, made.ip)
     await balancers.create(made.nlb_id, made.ip)  # idempotent
     await balancers.put_service(made.nlb_id, WEB)
@@ -90,8 +106,8 @@ async def stand(run_dir: Path, cloud_id: str, tools: Tools) -> AsyncIterator[Sta
 class Clients:
     """Closed loops of requests, each on a new connection."""
 
-    def __init__(self, ip: str, count: int = 4) -> None:
-        self.ip = ip
+    def __init__(self, ip: str, port: int, count: int = 4) -> None:
+        self.ip, self.port = ip, port
         self.served: Counter[str] = Counter()
         self.lost: list[str] = []
         self._end = threading.Event()
@@ -102,7 +118,7 @@ class Clients:
     def _loop(self) -> None:
         while not self._end.is_set():
             try:
-                connection = http.client.HTTPConnection(self.ip, 80, timeout=10)
+                connection = http.client.HTTPConnection(self.ip, self.port, timeout=10)
                 connection.request("GET", "/", headers={"Connection": "close"})
                 answer = connection.getresponse()
                 self.served[answer.read().decode()] += 1
@@ -119,7 +135,7 @@ class Clients:
 async def test_no_request_is_lost_while_members_join_and_leave(stand: Stand) -> None:
     specs = [await stand.server()]
     await stand.serving(specs)
-    clients = Clients(stand.ip)
+    clients = Clients(stand.ip, stand.port)
     try:
         for _ in range(3):
             specs.append(await stand.server())
@@ -146,14 +162,14 @@ async def test_a_newcomer_serves_within_half_a_second_of_its_first_answer(stand:
     await stand.servers.start(spec)
     await stand.tools.eventually(lambda: stand.tools.answers(f"http://{spec.ip}:8080/"))
     answered_s = time.monotonic()
-    await stand.tools.eventually(lambda: stand.tools.answers(f"http://{stand.ip}/"))
+    await stand.tools.eventually(lambda: stand.tools.answers(f"http://{stand.ip}:{stand.port}/"))
     assert time.monotonic() - answered_s < 0.5
 
 
 async def test_a_dead_newcomer_gets_no_request(stand: Stand) -> None:
     spec = await stand.server()
     await stand.serving([spec])
-    clients = Clients(stand.ip, count=2)
+    clients = Clients(stand.ip, stand.port, count=2)
     dead = stand.tools.spec(stand.servers)
     await stand.members([spec, dead])
     await asyncio.sleep(0.7)
@@ -207,7 +223,7 @@ async def test_round_robin_takes_turns_and_source_hash_stays(stand: Stand) -> No
 
 async def test_a_changed_service_loses_no_request(stand: Stand) -> None:
     await stand.serving([await stand.server()])
-    clients = Clients(stand.ip, count=2)
+    clients = Clients(stand.ip, stand.port, count=2)
     for retries in (3, 4, 5):
         check = replace(CHECK, retries=retries)
         await stand.balancers.put_service(stand.nlb_id, replace(WEB, healthcheck=check))
@@ -225,7 +241,7 @@ async def test_a_dead_haproxy_is_restarted_with_its_members(stand: Stand) -> Non
     await stand.tools.eventually(
         lambda: (
             stand.balancers.haproxy_pid(stand.nlb_id, WEB.id) != pid
-            and stand.tools.answers(f"http://{stand.ip}/")
+            and stand.tools.answers(f"http://{stand.ip}:{stand.port}/")
         )
     )
     assert {stand.get() for _ in range(4)} == {spec.name for spec in specs}
@@ -247,4 +263,4 @@ async def test_what_does_not_exist_or_cannot_be_done_is_refused(stand: Stand) ->
     await stand.balancers.delete_service(stand.nlb_id, "2")
     await stand.balancers.delete("3")
     await stand.balancers.delete_service(stand.nlb_id, WEB.id)
-    assert not stand.tools.answers(f"http://{stand.ip}/")
+    assert not stand.tools.answers(f"http://{stand.ip}:{stand.port}/")

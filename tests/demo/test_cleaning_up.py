@@ -13,11 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="servers need network namespaces"),
-]
-
 DEMO = [sys.executable, "-c", "from exotide.cli import main; main()", "demo"]
 
 
@@ -66,6 +61,8 @@ def running(tmp_path: Path) -> Iterator[RunningDemo]:
 
 
 def namespaces() -> str:
+    if os.geteuid() != 0:
+        return ""  # an ordinary user's cloud makes none
     return subprocess.run(["ip", "netns"], check=True, capture_output=True, text=True).stdout
 
 

@@ -188,7 +188,8 @@ class Governor:
         governed.stopped = True
 
     def _resume(self, governed: Governed) -> None:
-        if governed.stopped:
+        # The first process is never stopped here: where it is, someone froze the whole server.
+        if governed.stopped and not any(map(governed.tree.is_stopped, governed.roots)):
             trees.send(governed.tree.below(self._spared), signal.SIGCONT)
             governed.stopped = False
 

@@ -17,6 +17,7 @@ TICK_S: Final = 1.0 / os.sysconf("SC_CLK_TCK")
 STATE, OWN, REAPED = 0, slice(11, 13), slice(13, 15)
 """Places after the name in /proc/PID/stat: state, utime and stime, cutime and cstime."""
 DEAD: Final = frozenset({b"Z", b"X"})
+STOPPED: Final = b"T"
 
 
 class Stat:
@@ -84,6 +85,12 @@ class Tree:
         self._lost_s += max(0.0, self._seen_s - now_s)
         self._seen_s = now_s
         return now_s + self._lost_s
+
+    def is_stopped(self, pid: int) -> bool:
+        """Whether a process of the last walk rests until it gets SIGCONT."""
+        stat = self._stats.get(pid)
+        words = stat.read() if stat is not None else None
+        return words is not None and words[STATE] == STOPPED
 
     def close(self) -> None:
         """Forget all processes."""
