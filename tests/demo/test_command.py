@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 from pathlib import Path
@@ -124,12 +125,23 @@ def test_a_cloud_is_known_by_its_port_and_others_are_passed_over(tmp_path: Path)
     assert access is not None
     assert access.endpoint == "http://127.0.0.1:8123/v2"
     assert access.folder == tmp_path / "c"
+    assert access.servers == "loopback, since someone asked"
+    assert access.limits == ("no magic",)
     assert find_access(8124, states=tmp_path) is None
     assert "hush" not in repr(access)
 
 
-CLOUD = (
-    '{"port": 8123, "key": "EXOk", "secret": "hush", "agent_endpoint": "http://198.18.0.1:8123/v2"}'
+CLOUD = json.dumps(
+    {
+        "port": 8123,
+        "key": "EXOk",
+        "secret": "hush",
+        "agent_endpoint": "http://127.77.0.1:8123/v2",
+        "servers": "loopback",
+        "why": "someone asked",
+        "limits": ["no magic"],
+        "http_port": 8080,
+    }
 )
 
 
@@ -138,6 +150,7 @@ def test_the_settings_shown_hold_no_secret(tmp_path: Path) -> None:
     (tmp_path / "c" / "cloud.json").write_text(CLOUD)
     access = find_access(8123, states=tmp_path)
     assert access is not None
+    assert settings_for(access, Plan()).http_port == 8080
     shown = described(Plan(), settings_for(access, Plan()))
     assert "hush" not in str(shown)
     assert "EXOk" not in str(shown)
