@@ -124,3 +124,31 @@ def test_the_quota_of_balancers_holds(account: Account, client: Any) -> None:
         account.nlb(f"lb{number}")
     with pytest.raises(ExoscaleAPIClientException, match="quota exceeded: network-load-balancer"):
         client.create_load_balancer(name="sixth")
+
+
+def test_members_that_the_driver_refused_are_told_again_until_it_takes_them(connect: Any) -> None:
+    balancers = FakeBalancers()
+    with running_cloud(balancers=balancers, pace=Pace(retry_s=0.001)) as cloud:
+        account = Account(client=connect(url=cloud.url), cloud=cloud)
+        pool, nlb = account.pool(1), account.nlb()
+        service = account.service(nlb, pool)
+        for _ in range(3):
+            balancers.fail_next_members()
+        account.done(account.client.scale_instance_pool(id=pool, size=2))
+        assert balancers.members[service] == account.ips(pool)
+
+
+def test_a_service_that_the_driver_does_not_change_stays_what_it_was(
+    account: Account, client: Any, balancers: FakeBalancers
+) -> None:
+    nlb = account.nlb()
+    service = account.service(nlb, account.pool(1))
+    before = client.get_load_balancer_service(id=nlb, service_id=service)
+    balancers.fail_next_call("no proxy")
+    ended = account.settled(
+        client.update_load_balancer_service(
+            id=nlb, service_id=service, protocol="tcp", strategy="source-hash", port=8000
+        )
+    )
+    assert (ended["state"], ended["reason"]) == ("failure", "fault")
+    assert client.get_load_balancer_service(id=nlb, service_id=service) == before

@@ -1,20 +1,25 @@
-"""Pools under any order of scale, evict, kill, delete and failing boots, caught half-way."""
+"""Pools and balancers under any order of changes and faults, each caught half-way by the next."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from itertools import count
+from typing import Any, Final
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.states import InstanceState, PoolState
 
 from .asgi import POOL, LocalApi
 from .test_validation import CHECK, UNKNOWN
 
-ORDINARY = {200, 400, 404, 409, 412}
+ORDINARY: Final = {200, 400, 404, 409, 412}
+MOST_POOLS: Final = 3
+NUMBERS: Final = st.integers(0, 9)
+"""Choose one of what exists at that moment."""
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -23,13 +28,10 @@ class PoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.local = LocalApi()
-        self.pool = self._make_pool()
-        self.nlb = self._send("POST", "load-balancer", {"name": "lb"})["reference"]["id"]
-        self.local.settle()
-        self._add_service()
-        self.local.settle()
-        self.wanted: int | None = 1
-        """The size that the last accepted change asked for. None: a boot may have failed since."""
+        self.world, self.servers = self.local.world, self.local.servers
+        self.numbers = count(1)
+        self.wanted: dict[str, int | None] = {}
+        """By pool, the size that the last accepted change asked for. None: a boot may fail."""
 
     def teardown(self) -> None:
         try:
@@ -41,16 +43,23 @@ class PoolMachine(RuleBasedStateMachine):
         """Whatever happened: in the end everything agrees, and all of it can be removed."""
         self.local.settle()
         self._agrees()
-        balancer = self.local.world.load_balancers[self.nlb]
-        for service in list(balancer.services):
-            self._send("DELETE", f"load-balancer/{self.nlb}/service/{service}")
+        for balancer in list(self.world.load_balancers):
+            assert self._status("DELETE", f"load-balancer/{balancer}") == 200
         self.local.settle()
-        for pool in list(self.local.world.pools):
-            self._send("DELETE", f"instance-pool/{pool}")
-        self._send("DELETE", f"load-balancer/{self.nlb}")
+        for pool in list(self.world.pools):
+            assert self._status("DELETE", f"instance-pool/{pool}") == 200
         self.local.settle()
-        assert (self.local.world.pools, self.local.world.instances) == ({}, {})
-        assert (self.local.servers.running, self.local.servers.reserved) == ({}, frozenset())
+        assert (self.world.pools, self.world.instances) == ({}, {})
+        assert (self.servers.running, self.servers.reserved) == ({}, frozenset())
+        balancers = self.local.balancers
+        assert (balancers.addresses, balancers.services, balancers.members) == ({}, {}, {})
+
+    @initialize(size=st.integers(1, 3))
+    def a_pool_serves(self, size: int) -> None:
+        self.make_balancer()
+        self.make_pool(size)
+        self.local.settle()
+        self.add_service(0)
 
     @rule(turns=st.integers(1, 8))
     def time_passes(self, turns: int) -> None:
@@ -60,120 +69,162 @@ class PoolMachine(RuleBasedStateMachine):
     def everything_settles(self) -> None:
         self.local.settle()
         self._agrees()
+        if not self.servers._failures:
+            self.wanted = {pool.id: pool.size for pool in self.world.pools.values()}
 
-    @rule(size=st.integers(0, 6))
-    def scale(self, size: int) -> None:
-        self._change(size, "PUT", f"instance-pool/{self.pool}:scale", {"size": size})
+    @rule(size=st.integers(1, 3))
+    def make_pool(self, size: int) -> None:
+        if len(self.world.pools) < MOST_POOLS:
+            answer = self._send("POST", "instance-pool", POOL | {"size": size})
+            if "reference" in answer:
+                failing = bool(self.servers._failures)
+                self.wanted[answer["reference"]["id"]] = None if failing else size
 
-    @rule(chosen=st.sets(st.integers(0, 5), min_size=1))
-    def evict(self, chosen: set[int]) -> None:
-        members = self._members()
-        victims = [member for number, member in enumerate(members) if number in chosen]
-        if victims:
-            self._change(
-                len(members) - len(victims),
-                "PUT",
-                f"instance-pool/{self.pool}:evict",
-                {"instances": victims},
-            )
+    @rule(number=NUMBERS)
+    def delete_pool(self, number: int) -> None:
+        pool = self._one_of(self.world.pools, number)
+        if self._status("DELETE", f"instance-pool/{pool}") == 200:
+            assert self.world.services_of(pool) == []
+            del self.wanted[pool]
 
-    @rule(number=st.integers(0, 9))
+    @rule(number=NUMBERS, size=st.integers(0, 6))
+    def scale(self, number: int, size: int) -> None:
+        pool = self._one_of(self.world.pools, number)
+        self._change(pool, size, ":scale", {"size": size})
+
+    @rule(number=NUMBERS, chosen=st.sets(st.integers(0, 5), min_size=1))
+    def evict(self, number: int, chosen: set[int]) -> None:
+        key = self._one_of(self.world.pools, number)
+        pool = self.world.pools.get(key)
+        members = pool.members if pool else []
+        victims = [member for place, member in enumerate(members) if place in chosen]
+        self._change(key, len(members) - len(victims), ":evict", {"instances": victims})
+
+    @rule(number=NUMBERS)
+    def update(self, number: int) -> None:
+        pool = self._one_of(self.world.pools, number)
+        self._send("PUT", f"instance-pool/{pool}", {"labels": {"role": "member"}})
+
+    @rule(number=NUMBERS)
     def delete_instance(self, number: int) -> None:
-        self._send("DELETE", f"instance/{self._one_of(self.local.world.instances, number)}")
+        self._send("DELETE", f"instance/{self._one_of(self.world.instances, number)}")
 
-    @rule(number=st.integers(0, 9), action=st.sampled_from(["start", "stop", "reboot", "reset"]))
+    @rule(number=NUMBERS, action=st.sampled_from(["start", "stop", "reboot", "reset"]))
     def power(self, number: int, action: str) -> None:
-        key = self._one_of(self.local.world.instances, number)
-        self._send("PUT", f"instance/{key}:{action}", {})
+        self._send("PUT", f"instance/{self._one_of(self.world.instances, number)}:{action}", {})
 
-    @rule(number=st.integers(0, 9))
+    @rule()
+    def make_balancer(self) -> None:
+        if not self.world.load_balancers:
+            self._send("POST", "load-balancer", {"name": f"lb-{next(self.numbers)}"})
+
+    @rule()
+    def delete_balancer(self) -> None:
+        self._send("DELETE", f"load-balancer/{self._balancer()}")
+
+    @rule(number=NUMBERS)
+    def add_service(self, number: int) -> None:
+        port = next(self.numbers)
+        service = {
+            "name": f"service-{port}",
+            "instance-pool": {"id": self._one_of(self.world.pools, number)},
+            "protocol": "tcp",
+            "strategy": "round-robin",
+            "port": port,
+            "target-port": 8080,
+            "healthcheck": CHECK,
+        }
+        self._send("POST", f"load-balancer/{self._balancer()}/service", service)
+
+    @rule(number=NUMBERS)
+    def update_service(self, number: int) -> None:
+        change = {"protocol": "tcp", "strategy": "source-hash", "target-port": next(self.numbers)}
+        self._send("PUT", self._service(number), change)
+
+    @rule(number=NUMBERS)
+    def delete_service(self, number: int) -> None:
+        self._send("DELETE", self._service(number))
+
+    @rule(number=NUMBERS)
     def kill(self, number: int) -> None:
-        if self.local.servers.running:
-            self.local.servers.kill(self._one_of(self.local.servers.running, number))
+        if self.servers.running:
+            self.servers.kill(self._one_of(self.servers.running, number))
             self.local.turns(1)  # a kill is no task, so that nothing would wait for it
+
+    @rule()
+    def whoever_boots_dies_of_it(self) -> None:
+        booting = InstanceState.STARTING
+        self.servers.dies_at_boot |= {
+            instance.id for instance in self.world.instances.values() if instance.state is booting
+        }
 
     @rule(times=st.integers(1, 3))
     def boots_fail(self, times: int) -> None:
-        self.local.servers.fail_next_start(times=times)
-        self.wanted = None
+        self.servers.fail_next_start(times=times)
+        self.wanted = dict.fromkeys(self.wanted)
 
-    @rule()
-    def update(self) -> None:
-        self._send("PUT", f"instance-pool/{self.pool}", {"labels": {"role": "member"}})
-
-    @rule()
-    def delete_pool_and_make_another(self) -> None:
-        """Refused while the service is there; then the service goes, too."""
-        self.local.settle()
-        assert self._status("DELETE", f"instance-pool/{self.pool}") == 409
-        world = self.local.world
-        for service in list(world.load_balancers[self.nlb].services):
-            self._send("DELETE", f"load-balancer/{self.nlb}/service/{service}")
-        self.local.settle()
-        assert self._status("DELETE", f"instance-pool/{self.pool}") == 200
-        self.local.settle()
-        assert (world.pools, self.local.servers.running) == ({}, {})
-        while self.pool not in world.pools:  # its boot may fail
-            self.pool = self._make_pool()
-            self.local.settle()
-        self._add_service()
-        self.local.settle()
-        self.wanted = 1
+    @rule(times=st.integers(1, 3), is_members=st.booleans())
+    def the_balancer_fails(self, times: int, is_members: bool) -> None:
+        for _ in range(times):
+            if is_members:
+                self.local.balancers.fail_next_members()
+            else:
+                self.local.balancers.fail_next_call()
 
     @invariant()
     def every_listed_member_can_be_read_and_is_listed_once(self) -> None:
-        for pool in self.local.world.pools.values():
+        for pool in self.world.pools.values():
             assert len(set(pool.members)) == len(pool.members)
             for member in pool.members:
-                assert self.local.world.instances[member].pool_id == pool.id
+                assert self.world.instances[member].pool_id == pool.id
 
     @invariant()
-    def every_server_that_runs_has_an_address_that_is_reserved(self) -> None:
-        servers = self.local.servers
-        assert {spec.ip for spec in servers.running.values()} <= servers.reserved
+    def every_server_that_runs_has_an_address_of_its_own_that_is_reserved(self) -> None:
+        ips = [spec.ip for spec in self.servers.running.values()]
+        assert len(set(ips)) == len(ips)
+        assert set(ips) <= self.servers.reserved
 
     def _agrees(self) -> None:
-        world, servers = self.local.world, self.local.servers
-        serving = set()
-        for pool in world.pools.values():
-            assert pool.state is PoolState.RUNNING
-            members = [world.instances[member] for member in pool.members]
-            states = {member.state for member in members}
-            assert states <= {InstanceState.RUNNING, InstanceState.STOPPED}, states
-            running = {member.id for member in members if member.state is InstanceState.RUNNING}
-            serving |= running
-            ips = sorted(world.instances[key].ip for key in running)
-            for _, service in world.services_of(pool.id):
-                assert sorted(self.local.balancers.members[service.id]) == ips
-        assert set(servers.running) == serving
-        assert set(world.instances) == {m for pool in world.pools.values() for m in pool.members}
-        if self.wanted is not None:
-            assert len(self._members()) == self.wanted
+        serving = {key for pool in self.world.pools.values() for key in self._serving(pool)}
+        assert set(self.servers.running) == serving
+        instances = self.world.instances
+        assert set(instances) == {m for pool in self.world.pools.values() for m in pool.members}
+        addresses = [instance.ip for instance in instances.values()]
+        addresses += [balancer.ip for balancer in self.world.load_balancers.values()]
+        assert sorted(addresses) == sorted(self.servers.reserved)
+        services = [key for each in self.world.load_balancers.values() for key in each.services]
+        assert set(self.local.balancers.members) == set(services)
+        for pool, size in self.wanted.items():
+            assert size is None or len(self.world.pools[pool].members) == size
 
-    def _members(self) -> list[str]:
-        return list(self.local.world.pools[self.pool].members)
+    def _serving(self, pool: Pool) -> set[str]:
+        """Compare a pool with its services; give the members that run."""
+        assert pool.state is PoolState.RUNNING
+        members = [self.world.instances[member] for member in pool.members]
+        states = {member.state for member in members}
+        assert states <= {InstanceState.RUNNING, InstanceState.STOPPED}, states
+        running = {member.id for member in members if member.state is InstanceState.RUNNING}
+        ips = sorted(self.world.instances[key].ip for key in running)
+        for balancer, service in self.world.services_of(pool.id):
+            spec = self.local.balancers.services[balancer.id][service.id]
+            assert spec == service.spec(self.world.pace.speed)
+            assert sorted(self.local.balancers.members[service.id]) == ips
+        return running
 
     def _one_of(self, known: Collection[str], number: int) -> str:
         return list(known)[number % len(known)] if known else UNKNOWN
 
-    def _change(self, size: int, method: str, path: str, body: object) -> None:
-        if self._status(method, path, body) == 200 and self.wanted is not None:
-            self.wanted = size
+    def _balancer(self) -> str:
+        return self._one_of(self.world.load_balancers, 0)
 
-    def _make_pool(self) -> str:
-        return str(self._send("POST", "instance-pool", POOL)["reference"]["id"])
+    def _service(self, number: int) -> str:
+        balancer = self.world.load_balancers.get(self._balancer())
+        service = self._one_of(balancer.services if balancer else (), number)
+        return f"load-balancer/{self._balancer()}/service/{service}"
 
-    def _add_service(self) -> None:
-        service = {
-            "name": "s",
-            "instance-pool": {"id": self.pool},
-            "protocol": "tcp",
-            "strategy": "round-robin",
-            "port": 80,
-            "target-port": 8080,
-            "healthcheck": CHECK,
-        }
-        self._send("POST", f"load-balancer/{self.nlb}/service", service)
+    def _change(self, pool: str, size: int, action: str, body: object) -> None:
+        if self._status("PUT", f"instance-pool/{pool}{action}", body) == 200:
+            self.wanted[pool] = None if self.servers._failures else size
 
     def _status(self, method: str, path: str, body: object = None) -> int:
         answer = self.local.call(method, f"/v2/{path}", body)
@@ -186,5 +237,5 @@ class PoolMachine(RuleBasedStateMachine):
         return answer.body
 
 
-PoolMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestPool = PoolMachine.TestCase

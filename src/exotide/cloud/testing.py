@@ -194,10 +194,15 @@ class FakeBalancers:
         self.unhealthy: set[str] = set()
         """Addresses."""
         self._failures: list[str] = []
+        self._member_failures: list[str] = []
 
     def fail_next_call(self, reason: str = "no proxy") -> None:
         """Let the next creation or change of a balancer or service fail."""
         self._failures.append(reason)
+
+    def fail_next_members(self, reason: str = "no answer") -> None:
+        """Let the next setting of a service's members fail."""
+        self._member_failures.append(reason)
 
     async def create(self, nlb_id: str, ip: str) -> None:
         await self._turn()
@@ -234,6 +239,8 @@ class FakeBalancers:
     async def set_members(self, nlb_id: str, service_id: str, ips: Sequence[str]) -> None:
         await asyncio.sleep(0)
         self._require(nlb_id, service_id)
+        if self._member_failures:
+            raise CloudFault(self._member_failures.pop(0))
         self.members[service_id] = list(ips)
 
     def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import string
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -28,6 +28,7 @@ from exotide.cloud.api.security_groups.model import Filters, SecurityGroup
 from exotide.cloud.faults.engine import Faults
 from exotide.cloud.ports import Balancers, OutOfAddresses, Servers
 
+_LONGEST_PAUSE_S: Final = 30.0
 _SUFFIX: Final = string.ascii_lowercase + string.digits
 
 
@@ -44,7 +45,14 @@ class Pace:
     stop_grace_s: float = 30.0
     """Seconds that a server's programs have between TERM and KILL; not divided by the speed."""
     retry_s: float = 1.0
-    """First pause before a lost member is replaced again after a failed boot; doubles to 30 s."""
+    """First pause before something that failed below is tried again; doubles to 30 s."""
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the seconds to wait before each further attempt, without end."""
+        pause_s = self.retry_s
+        while True:
+            yield pause_s / self.speed
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -20,7 +19,6 @@ from exotide.cloud.ports import CloudFault
 
 _log: Final = structlog.get_logger(__name__)
 
-_LONGEST_PAUSE_S: Final = 30.0
 _ALIVE: Final = frozenset({InstanceState.STARTING, InstanceState.RUNNING})
 
 
@@ -96,7 +94,7 @@ def _swap(world: World, pool: Pool, lost: Instance) -> Instance:
 
 async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
     """Boot the new member; if that fails, replace it in turn, with growing pauses."""
-    for pause_s in _pauses(world):
+    for pause_s in world.pace.pauses():
         try:
             await boot(world, member)
         except CloudFault as error:
@@ -112,13 +110,6 @@ async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
 
 def _is_lost(pool: Pool, member: Instance) -> bool:
     return member.state is InstanceState.ERROR and member.id in pool.members
-
-
-def _pauses(world: World) -> Iterator[float]:
-    pause_s = world.pace.retry_s
-    while True:
-        yield pause_s / world.pace.speed
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 async def _leave(world: World, lost: Instance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import structlog
@@ -18,14 +19,34 @@ _DRAIN_WITHIN_S: Final = 5.0
 
 
 async def follow(world: World, pool_id: str | None) -> None:
-    """Give every service of a pool its present members; a fault of a balancer is logged."""
+    """Give every service of a pool its present members."""
     if pool_id is None:
         return
     for balancer, service in world.services_of(pool_id):
+        await follow_one(world, balancer, service)
+
+
+async def follow_one(world: World, balancer: LoadBalancer, service: Service) -> None:
+    """Give a service its present members; after a fault of the driver, try until it takes them."""
+    try:
+        await set_members(world, balancer, service)
+    except CloudFault as error:
+        _log.warning("members_not_set", nlb=balancer.id, service=service.id, error=str(error))
+        if not service.is_behind:
+            service.is_behind = True
+            world.background.spawn(_catch_up(world, balancer, service))
+
+
+async def _catch_up(world: World, balancer: LoadBalancer, service: Service) -> None:
+    for pause_s in world.pace.pauses():
+        await asyncio.sleep(pause_s)
         try:
             await set_members(world, balancer, service)
         except CloudFault as error:
             _log.warning("members_not_set", nlb=balancer.id, service=service.id, error=str(error))
+        else:
+            break
+    service.is_behind = False
 
 
 async def leave(world: World, instance: Instance) -> None:

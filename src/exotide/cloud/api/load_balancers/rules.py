@@ -12,7 +12,7 @@ import structlog
 from exotide.cloud.api.catalogue import SERVICES_PER_BALANCER
 from exotide.cloud.api.errors import Busy, Conflict, QuotaExceeded
 from exotide.cloud.api.instance_pools.model import Pool
-from exotide.cloud.api.load_balancers.following import set_members
+from exotide.cloud.api.load_balancers.following import follow_one, set_members
 from exotide.cloud.api.load_balancers.model import Check, LoadBalancer, Service
 from exotide.cloud.api.security_groups.filtering import follow_membership
 from exotide.cloud.api.states import BalancerState, PoolState, ServiceState
@@ -119,11 +119,9 @@ def update_service(
     _require_service_running(service)
     _require_free_port(balancer, wanted, besides=service)
     service.become(ServiceState.UPDATING)
-    service.name, service.description = wanted.name, wanted.description
-    service.port, service.target_port = wanted.port, wanted.target_port
-    service.protocol, service.strategy = wanted.protocol, wanted.strategy
-    service.check = wanted.check
-    return _start(world, balancer, lambda: _change(world, balancer, service))
+    before = _settings_of(service)
+    _settle(service, wanted)
+    return _start(world, balancer, lambda: _change(world, balancer, service, before))
 
 
 def describe_service(
@@ -142,6 +140,25 @@ def delete_service(world: World, balancer: LoadBalancer, service: Service) -> An
     _require_service_running(service)
     service.become(ServiceState.DELETING)
     return _start(world, balancer, lambda: _close(world, balancer, service))
+
+
+def _settings_of(service: Service) -> Wanted:
+    return Wanted(
+        name=service.name,
+        description=service.description,
+        port=service.port,
+        target_port=service.target_port,
+        protocol=service.protocol,
+        strategy=service.strategy,
+        check=service.check,
+    )
+
+
+def _settle(service: Service, wanted: Wanted) -> None:
+    service.name, service.description = wanted.name, wanted.description
+    service.port, service.target_port = wanted.port, wanted.target_port
+    service.protocol, service.strategy = wanted.protocol, wanted.strategy
+    service.check = wanted.check
 
 
 def _require_running(balancer: LoadBalancer) -> None:
@@ -224,12 +241,17 @@ async def _remove_half_made(world: World, balancer: LoadBalancer, service: Servi
         _log.warning("service_not_removed", service=service.id, error=str(error))
 
 
-async def _change(world: World, balancer: LoadBalancer, service: Service) -> None:
+async def _change(world: World, balancer: LoadBalancer, service: Service, before: Wanted) -> None:
+    """A service that the driver does not change is what it was before."""
     try:
         with _faults("change a service of", balancer):
             async with service.turn:
                 await world.balancers.put_service(balancer.id, service.spec(world.pace.speed))
-            await set_members(world, balancer, service)
+    except CloudFault:
+        _settle(service, before)
+        raise
+    else:
+        await follow_one(world, balancer, service)
     finally:
         service.become(ServiceState.RUNNING)
 
