@@ -136,27 +136,48 @@ class LocalApi:
         secret: str = SECRET,
     ) -> Answer:
         """Send any bytes to a (decoded) path, properly signed."""
-        return self.loop.run_until_complete(
-            self._send(method, path, content, query, key=key, secret=secret)
-        )
+        header = self.authorization(method, path, content, query, key=key, secret=secret)
+        return self.deliver(method, path, content, query, header)
 
-    async def _send(
+    def authorization(
         self,
         method: str,
         path: str,
         content: bytes,
         query: Sequence[tuple[str, str]],
         *,
-        key: str,
-        secret: str,
-    ) -> Answer:
-        raw_path = quote(path, safe="/:")
+        key: str = KEY,
+        secret: str = SECRET,
+        expires: int = int(NOW) + 600,
+    ) -> str:
+        """Return the header that signs a request."""
+        request = SignedRequest(method=method, path=_raw(path), query=query, body=content)
         names = sorted({name for name, value in query if value})
-        request = SignedRequest(method=method, path=raw_path, query=query, body=content)
-        expires = str(int(NOW) + 600)
-        signature = sign(request, secret=secret, query_args=names, expires=expires)
+        signature = sign(request, secret=secret, query_args=names, expires=str(expires))
         signed = f",signed-query-args={';'.join(names)}" if names else ""
-        header = f"EXO2-HMAC-SHA256 credential={key}{signed},expires={expires}"
+        return f"EXO2-HMAC-SHA256 credential={key}{signed},expires={expires},signature={signature}"
+
+    def deliver(
+        self,
+        method: str,
+        path: str,
+        content: bytes,
+        query: Sequence[tuple[str, str]],
+        authorization: str,
+    ) -> Answer:
+        """Send a request with any header."""
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": _raw(path).encode(),
+            "query_string": urlencode(query).encode(),
+            "headers": [(b"host", b"cloud.test"), (b"authorization", authorization.encode())],
+            "server": ("127.0.0.1", 80),
+        }
+        return self.loop.run_until_complete(self._deliver(scope, content))
+
+    async def _deliver(self, scope: dict[str, Any], content: bytes) -> Answer:
         sent: list[Any] = []
 
         async def receive() -> dict[str, Any]:
@@ -165,20 +186,12 @@ class LocalApi:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "raw_path": raw_path.encode(),
-            "query_string": urlencode(query).encode(),
-            "headers": [
-                (b"host", b"cloud.test"),
-                (b"authorization", f"{header},signature={signature}".encode()),
-            ],
-            "server": ("127.0.0.1", 80),
-        }
         await self.api(scope, receive, send)
         start, *rest = sent
         return Answer(
             status=start["status"], body=json.loads(b"".join(each["body"] for each in rest))
         )
+
+
+def _raw(path: str) -> str:
+    return quote(path, safe="/:")

@@ -18,6 +18,7 @@ EVERYWHERE: Final = (
     "Status codes: 400 validation, 403 signature or policy, 404 unknown here or in another zone.",
     "Status codes: 409 busy, in use or name taken, 412 quota.",
     "A query parameter that has a value and is not signed is refused with 403.",
+    "A signature holds until its expiry, however far off that is: only slow clocks are refused.",
     "There is no rate limit, unless faults on demand make one.",
     "Fields that the document does not have are ignored.",
     "Metadata (169.254.169.254): instance-id and vm-id are the same; there is no password.",
