@@ -41,9 +41,14 @@ async def change_all(firewalls: Firewalls, ids: list[str], firewall: Firewall) -
 
 
 async def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory(prefix="exo-") as run_dir:
+        servers = ProcessServers(cloud_id=uuid.uuid4().hex[:6], run_dir=Path(run_dir))
+        print(json.dumps(await measure(servers), indent=2))
+
+
+async def measure(servers: ProcessServers) -> dict[str, int]:
     """Make namespaces without programs, change their filters, remove them."""
-    run_dir = Path(tempfile.mkdtemp(prefix="exo-"))
-    servers = ProcessServers(cloud_id=uuid.uuid4().hex[:6], run_dir=run_dir)
     await servers.open()
     try:
         assert isinstance(servers.network, Network)
@@ -65,12 +70,11 @@ async def main() -> None:
         one_ms = [await change_all(firewalls, ids[:1], Firewall()) for _ in range(ROUNDS)]
     finally:
         await servers.close()
-    result = {
+    return {
         "servers": SERVERS,
         "all_median_ms": round(statistics.median(times_ms)),
         "one_median_ms": round(statistics.median(one_ms)),
     }
-    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

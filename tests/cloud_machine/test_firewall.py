@@ -74,7 +74,7 @@ async def test_without_a_rule_nobody_reaches_a_server_but_itself(stand: Stand) -
     assert not answers(closed.ip, 8080)
     assert not stand.reaches(other, closed.ip, 8080)
     assert stand.reaches(closed, closed.ip, 8080)
-    assert stand.reaches(closed, "127.0.0.1", 8080)
+    assert stand.reaches(closed, "127.0.0.1", 9100)
     assert stand.reaches(closed, other.ip, 8080)
     assert answers(other.ip, 8080)
 
