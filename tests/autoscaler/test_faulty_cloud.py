@@ -1,0 +1,276 @@
+"""The autoscaler on a local cloud that fails on demand: over HTTP, through the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog
+from exoscale.api.v2 import Client
+from exotide_autoscaler.domain import Intent, Policy, Reason
+from exotide_autoscaler.journal import Journal
+from exotide_autoscaler.pools import ExoscalePools
+from exotide_autoscaler.reconcile import Pass, Reconciler
+from exotide_autoscaler.webhook import Message
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
+from exotide.cloud.api.world import Pace
+from exotide.cloud.faults.model import (
+    BootFailure,
+    BrokenBody,
+    Drop,
+    Duration,
+    Effect,
+    FailingOperation,
+    Fault,
+    Latency,
+    Quota,
+    RateLimit,
+    Selector,
+    ServerError,
+    Stage,
+    StuckOperation,
+    Timing,
+)
+from exotide.cloud.reset import reset
+from exotide.cloud.testing import RunningCloud, running_cloud
+
+from .worlds import HandClock, InstantScribe, memory_journal
+
+UP, DOWN = Intent.UP, Intent.DOWN
+POLICY = Policy(min_size=1, max_size=4, interval_s=60)
+CALL_WITHIN_S = 0.4
+ROUNDS_TO_RECOVER = 8
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[RunningCloud]:
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=False,
+    )
+    with running_cloud(pace=Pace(retry_s=0.01)) as running:
+        yield running
+    structlog.reset_defaults()
+
+
+@dataclass
+class Bench:
+    """The autoscaler's own parts on a real endpoint; only its clock is moved by hand."""
+
+    cloud: RunningCloud
+    client: Any
+    connection: sqlite3.Connection
+    pool_id: str = ""
+    clock: HandClock = field(default_factory=HandClock)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+
+    def __post_init__(self) -> None:
+        template = next(
+            key for key, each in TEMPLATES.items() if each.zone == self.cloud.access.zone
+        )
+        started = self.client.create_instance_pool(
+            name="web",
+            size=2,
+            instance_type={"id": next(iter(INSTANCE_TYPES))},
+            template={"id": template},
+            disk_size=10,
+        )
+        self.pool_id = started["reference"]["id"]
+        self.cloud.settle()
+        access = self.cloud.access
+        self.pools = ExoscalePools(
+            access.key,
+            access.secret,
+            endpoint=access.endpoint,
+            pool_id=self.pool_id,
+            timeout_s=CALL_WITHIN_S,
+        )
+        scribe = InstantScribe(Journal(self.connection))
+        self.reconciler = Reconciler(self.pools, scribe, self.clock, POLICY)
+
+    @property
+    def size(self) -> int:
+        """The truth, whatever the API says."""
+        return self.cloud.cloud.world.pools[self.pool_id].size
+
+    @property
+    def owed(self) -> list[Intent]:
+        return [item.intent for item in Journal(self.connection).owed(self.clock.now())]
+
+    def hook(self, intent: Intent) -> None:
+        """Let a webhook come, late enough to be no repeat of what was just served."""
+        self.clock.advance(POLICY.repeat_window_s + 1)
+        message = Message(intent=intent)
+        Journal(self.connection).store(message, now=self.clock.now(), policy=POLICY)
+
+    def round(self) -> Pass:
+        """Let an interval pass, then run one pass."""
+        self.clock.advance(POLICY.interval_s + 1)
+        done = self.loop.run_until_complete(self.reconciler.run_pass())
+        if not self.cloud.cloud.world.faults.all():
+            self.cloud.settle()
+        return done
+
+    def add(self, fault: Fault) -> None:
+        self._there(lambda: self.cloud.cloud.world.faults.add(fault))
+
+    def heal(self) -> None:
+        """End all faults and let everything come to rest."""
+        self._there(self.cloud.cloud.world.faults.clear)
+        self.cloud.settle()
+
+    def _there(self, work: Callable[[], object]) -> None:
+        async def run() -> None:
+            work()
+
+        asyncio.run_coroutine_threadsafe(run(), self.cloud.loop).result(10)
+
+
+@contextmanager
+def bench(cloud: RunningCloud) -> Iterator[Bench]:
+    client = Client(cloud.access.key, cloud.access.secret, url=cloud.url)
+    with closing(memory_journal()) as connection, closing(client.http_client):
+        made = Bench(cloud, client, connection)
+        try:
+            yield made
+        finally:
+            made.loop.close()
+            made.pools._client.http_client.close()
+            emptying = reset(cloud.cloud.world)
+            asyncio.run_coroutine_threadsafe(emptying, cloud.loop).result(10)
+
+
+effects: st.SearchStrategy[Effect] = st.one_of(
+    st.builds(ServerError, status=st.sampled_from([500, 502, 503, 504]), carried_out=st.booleans()),
+    st.builds(RateLimit, retry_after_s=st.just(1)),
+    st.builds(BrokenBody, form=st.sampled_from(["truncated", "html", "wrong-type", "empty"])),
+    st.builds(Drop, moment=st.sampled_from(["before", "after", "middle"])),
+    st.builds(Latency, delay_s=st.sampled_from([Duration(first=0.02), Duration(first=0.6)])),
+    st.builds(StuckOperation, carried_out=st.booleans()),
+    st.builds(FailingOperation),
+)
+OPERATIONS = [None, None, "get-*", "*-instance-pool*", "list-instances"]
+
+
+@st.composite
+def faults(draw: st.DrawFn) -> Fault:
+    effect = draw(effects)
+    works = effect.stage is Stage.OPERATION
+    operation = draw(st.sampled_from([None, None, "scale-*", "evict-*"] if works else OPERATIONS))
+    timing = Timing(
+        seed=draw(st.integers(0, 99)),
+        probability=draw(st.sampled_from([1.0, 0.5])),
+        count=draw(st.sampled_from([None, 1, 2])),
+    )
+    return Fault(effect=effect, selector=Selector(operation=operation), timing=timing)
+
+
+steps = st.tuples(
+    st.none() | faults(),
+    st.sampled_from([UP, UP, DOWN, Intent.NONE]),
+    st.booleans(),
+)
+"""A new fault, a webhook, and whether all faults end after the round."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(steps, min_size=2, max_size=6), st.sampled_from([UP, DOWN]))
+def test_no_sequence_of_faults_scales_to_a_wrong_size_and_the_end_of_faults_is_the_end_of_trouble(
+    cloud: RunningCloud, history: list[tuple[Fault | None, Intent, bool]], last: Intent
+) -> None:
+    with bench(cloud) as site:
+        wishes: dict[int, int] = {1: 0, -1: 0}
+        changes: dict[int, int] = {1: 0, -1: 0}
+        for fault, intent, ends in history:
+            if fault is not None:
+                site.add(fault)
+            if intent is not Intent.NONE:
+                site.hook(intent)
+                wishes[1 if intent is UP else -1] += 1
+            before = site.size
+            site.round()
+            if ends:
+                site.heal()
+            changed = site.size - before
+            assert changed in {-1, 0, 1}, "at most one change per interval"
+            assert POLICY.min_size <= site.size <= POLICY.max_size
+            if changed:
+                changes[changed] += 1
+                assert changes[changed] <= wishes[changed], "nobody asked for this change"
+        site.heal()
+        assert_recovers(site, last)
+
+
+def assert_recovers(site: Bench, last: Intent) -> None:
+    """Without faults, what is owed is served, and a new wish changes the size by one."""
+    for _ in range(ROUNDS_TO_RECOVER):
+        done = site.round()
+        assert not done.error
+    assert site.owed == []
+    before = site.size
+    site.hook(last)
+    site.round()
+    expected = POLICY.clamp(before + (1 if last is UP else -1))
+    assert site.size == expected
+    for _ in range(2):
+        site.round()
+    assert (site.size, site.owed) == (expected, [])
+
+
+def test_a_boot_failure_leaves_the_pool_as_it_was_and_the_wish_is_served_later(
+    cloud: RunningCloud,
+) -> None:
+    with bench(cloud) as site:
+        site.add(Fault(effect=BootFailure(), timing=Timing(seed=1, count=2)))
+        site.hook(UP)
+        for _ in range(2):
+            site.round()
+            cloud.settle()
+            assert site.size == 2
+        for _ in range(3):
+            site.round()
+            cloud.settle()
+        assert (site.size, site.owed) == (3, [])
+
+
+def test_a_quota_that_is_reached_is_told_and_served_when_there_is_room(
+    cloud: RunningCloud,
+) -> None:
+    with bench(cloud) as site:
+        site.add(Fault(effect=Quota(limit=2), timing=Timing(seed=1)))
+        site.hook(UP)
+        done = site.round()
+        assert done.error.startswith("QuotaExceeded: ")
+        assert (site.size, site.owed) == (2, [UP])
+        site.heal()
+        site.round()
+        assert site.size == 3
+
+
+def test_a_stuck_operation_is_waited_for_and_never_scaled_over(cloud: RunningCloud) -> None:
+    with bench(cloud) as site:
+        stuck = Fault(
+            effect=StuckOperation(),
+            selector=Selector(operation="scale-*"),
+            timing=Timing(seed=1, count=1),
+        )
+        site.add(stuck)
+        site.hook(UP)
+        site.round()
+        assert site.size == 3
+        site.hook(UP)
+        reasons = {site.round().decision.reason for _ in range(3)}
+        assert reasons == {Reason.UNSETTLED}
+        assert site.size == 3
+        site.heal()
+        site.round()
+        assert site.size == 4
