@@ -69,6 +69,17 @@ def test_a_stuck_operation_may_go_on_by_itself(site: Site) -> None:
     assert site.operation(started)["state"] == "success"
 
 
+def test_a_fault_that_is_removed_before_its_operation_gets_stuck_holds_nothing(site: Site) -> None:
+    pool = site.pool(1)
+    site.servers.holds_boots = True
+    armed = site.add(StuckOperation(carried_out=True))
+    started = site.ask("PUT", f"/instance-pool/{pool}:scale", {"size": 2})
+    site.remove(armed.id)
+    site.servers.holds_boots = False
+    site.cloud.settle()
+    assert site.operation(started)["state"] == "success"
+
+
 def test_an_operation_without_work_can_be_stuck_too(site: Site) -> None:
     armed = site.add(StuckOperation(), selector=Selector(operation="create-security-group"))
     started = site.ask("POST", "/security-group", {"name": "web"})

@@ -134,6 +134,10 @@ class Faults:
         """Return how long ago a fault was added."""
         return self._clock() - armed.added_s
 
+    def knows(self, fault_id: str) -> bool:
+        """Whether a fault is still on duty."""
+        return fault_id in self._armed
+
     def is_open(self, armed: Armed) -> bool:
         """Whether a fault may strike at this moment."""
         return armed.is_open(self._clock())

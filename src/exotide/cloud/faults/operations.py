@@ -66,6 +66,8 @@ class OperationFaults:
             raise OperationFailed(failing.effect.reason, failing.effect.message)
 
     async def _hold(self, stuck: Strike[StuckOperation]) -> None:
+        if not self._faults.knows(stuck.fault_id):
+            return  # it was removed while the work was under way
         released = asyncio.Event()
         self._held.setdefault(stuck.fault_id, set()).add(released)
         try:
