@@ -26,6 +26,7 @@ module "userdata" {
   slowapp_environment  = var.slowapp_environment
   ssh_public_key       = var.ssh_public_key
   bundle_file          = var.bundle_file
+  prices               = local.priced ? { base = local.base_per_hour, member = local.member_per_hour } : null
 
   policy = {
     min_size     = var.min_size

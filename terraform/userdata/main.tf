@@ -38,6 +38,7 @@ locals {
     endpoint         = var.endpoint
     pool_id          = var.pool_id
     bundle_sha256    = filesha256(local.bundle_file)
+    prices           = var.prices
     grafana_password = var.grafana_password
     grafana_version  = "12.4.0"
     grafana_key      = "B53AE77BADB630A683046005963FA27710458545"

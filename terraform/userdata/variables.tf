@@ -55,6 +55,12 @@ variable "policy" {
   default     = { min_size = 1, max_size = 10, interval_s = 60, cooldown_s = 0, intent_ttl_s = 900 }
 }
 
+variable "prices" {
+  type        = object({ base = number, member = number })
+  description = "EUR per hour of everything but the members, and of one member; null if not known."
+  default     = null
+}
+
 variable "refresh_s" {
   type        = number
   description = "Seconds between two looks of the service discovery at the pool."

@@ -145,9 +145,13 @@ def test_no_secret_is_written_into_a_file() -> None:
     assert '"credentials"' not in config
 
 
-def test_every_job_but_the_members_looks_only_at_this_server() -> None:
+def test_every_job_but_those_of_the_members_looks_only_at_this_server() -> None:
     jobs = {job["job_name"]: job for job in parsed("prometheus/prometheus.yml")["scrape_configs"]}
-    members = jobs.pop("members")
-    assert members["file_sd_configs"][0]["files"] == ["/srv/service-discovery/config.json"]
+    for name in ("members", "application"):
+        found = jobs.pop(name)["file_sd_configs"][0]["files"]
+        assert found == ["/srv/service-discovery/config.json"]
+    (found,) = jobs.pop("alertmanager")["file_sd_configs"][0]["files"]
+    (alertmanager,) = json.loads(monitoring_files()[found.removeprefix("/srv/")])
     targets = {job["static_configs"][0]["targets"][0] for job in jobs.values()}
-    assert all(target.startswith("127.0.0.1:") for target in targets)
+    for target in (*targets, *alertmanager["targets"]):
+        assert target.startswith("127.0.0.1:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,17 @@ FILES: Final = (
     "alertmanager/alertmanager.yml",
 )
 """What the server reads, below /srv there and below `monitoring/` here."""
+
+GRAFANA_FLOOR_S: Final = 10.0
+"""Grafana's scheduler ticks that often; an interval must be a multiple of it."""
+GRAFANA_FILES: Final = (
+    "grafana/provisioning/datasources/prometheus.yaml",
+    "grafana/provisioning/dashboards/exotide.yaml",
+    "grafana/provisioning/alerting/rules.yaml",
+    "grafana/provisioning/alerting/contact-points.yaml",
+    "grafana/provisioning/alerting/policies.yaml",
+    "grafana/dashboards/pool.json",
+)
 
 _FLOOR_S: Final = {
     "scrape_interval": SCRAPE_FLOOR_S,
@@ -51,7 +63,25 @@ def monitoring_files(*, speed: float = 1.0, folder: Path | None = None) -> dict[
     if speed != 1:
         files = {name: _quickened(text, speed) for name, text in files.items()}
     resend = quicken(_RESEND, speed=speed, floor_s=SCRAPE_FLOOR_S)
+    files["alertmanager/self.json"] = '[{"targets": ["127.0.0.1:9093"]}]\n'
     return files | {"prometheus/prometheus.args": f"--rules.alert.resend-delay={resend}\n"}
+
+
+def grafana_files(*, speed: float = 1.0, folder: Path | None = None) -> dict[str, str]:
+    """
+    Text of each of Grafana's files, by its path below /srv; arguments as of `monitoring_files`.
+
+    The dashboard is the same at every speed.
+    """
+    source = folder or _shipped()
+    files = {name: (source / name).read_text(encoding="utf-8") for name in GRAFANA_FILES}
+    if speed == 1:
+        return files
+    floors = _FLOOR_S | {"interval": GRAFANA_FLOOR_S}
+    return {
+        name: text if name.endswith(".json") else _quickened(text, speed, floors)
+        for name, text in files.items()
+    }
 
 
 def _shipped() -> Path:
@@ -63,24 +93,26 @@ def _shipped() -> Path:
     raise StackError(f"the folder monitoring/ is missing, looked beside: {package}")
 
 
-def _quickened(text: str, speed: float) -> str:
+def _quickened(text: str, speed: float, floors: Mapping[str, float] = _FLOOR_S) -> str:
     head = f"# Derived from the file at speed 1: durations divided by {speed:g}, with floors.\n"
-    return head + yaml.safe_dump(_walk(yaml.safe_load(text), speed), sort_keys=False, width=1000)
+    return head + yaml.safe_dump(
+        _walk(yaml.safe_load(text), speed, floors), sort_keys=False, width=1000
+    )
 
 
-def _walk(node: Any, speed: float) -> Any:
+def _walk(node: Any, speed: float, floors: Mapping[str, float]) -> Any:
     if isinstance(node, dict):
-        return {key: _value(key, value, speed) for key, value in node.items()}
+        return {key: _value(key, value, speed, floors) for key, value in node.items()}
     if isinstance(node, list):
-        return [_walk(item, speed) for item in node]
+        return [_walk(item, speed, floors) for item in node]
     return node
 
 
-def _value(key: str, value: Any, speed: float) -> Any:
-    if key in _FLOOR_S and isinstance(value, str):
-        return quicken(value, speed=speed, floor_s=_FLOOR_S[key])
+def _value(key: str, value: Any, speed: float, floors: Mapping[str, float]) -> Any:
+    if key in floors and isinstance(value, str):
+        return quicken(value, speed=speed, floor_s=floors[key])
     if key == "expr":
         return _RANGE.sub(
             lambda match: f"[{quicken(match[1], speed=speed, floor_s=WINDOW_FLOOR_S)}]", value
         )
-    return _walk(value, speed)
+    return _walk(value, speed, floors)

@@ -19,7 +19,7 @@ from typing import Final
 
 from python_minifier import minify
 
-from .alerting import monitoring_files
+from .alerting import grafana_files, monitoring_files
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 GENERATED: Final = ROOT / "terraform/userdata/generated"
@@ -39,7 +39,8 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
     Args:
         speed: How many times faster than the assignment's own numbers.
     """
-    files = {f"srv/{name}": text for name, text in monitoring_files(speed=speed).items()}
+    read = monitoring_files(speed=speed) | grafana_files(speed=speed)
+    files = {f"srv/{name}": text for name, text in read.items()}
     for path in sorted((ROOT / _TREE).rglob("*")):
         if path.is_file():
             files[str(path.relative_to(ROOT / _TREE))] = path.read_text(encoding="utf-8")

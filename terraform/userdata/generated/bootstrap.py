@@ -72,11 +72,14 @@ def install_agents(_:Settings)->None:
 	if stamp.exists()and stamp.read_text()==wanted.hexdigest():return
 	run('python3','-m','venv','--clear',str(VENV));run(*(str(VENV/'bin/python'),'-m','pip','install','--quiet','--no-cache-dir'),*('--disable-pip-version-check','--only-binary=:all:','--require-hashes'),*('--requirement',str(REQUIREMENTS)));write(stamp,wanted.hexdigest())
 def configure(settings:Settings)->None:
-	CREDENTIALS.mkdir(mode=448,parents=True,exist_ok=True);token_file=CREDENTIALS/'webhook-token'
+	write(Path('/srv/prometheus/rules/prices.yml'),price_rules(settings['prices']));CREDENTIALS.mkdir(mode=448,parents=True,exist_ok=True);token_file=CREDENTIALS/'webhook-token'
 	if not token_file.exists():write(token_file,f"webhook-{secrets.token_hex(24)}",mode=384)
 	for agent in('servicediscovery','autoscaler'):write(CREDENTIALS/f"{agent}-key",settings[agent]['key'],mode=384);write(CREDENTIALS/f"{agent}-secret",settings[agent]['secret'],mode=384);lines=''.join(f"{name}={value}\n"for(name,value)in settings[agent]['env'].items());write(Path(f"/etc/exotide/{agent}.env"),lines)
-	if settings['alerting']=='grafana':password=CREDENTIALS/'grafana-admin-password';write(password,settings['grafana_password'],mode=384);environment=f"WEBHOOK_TOKEN={token_file.read_text()}\n";write(Path('/etc/exotide/grafana.env'),environment,mode=384)
+	if settings['alerting']=='grafana':password=CREDENTIALS/'grafana-admin-password';write(password,settings['grafana_password'],mode=384);environment=f"WEBHOOK_TOKEN={token_file.read_text()}\n";write(Path('/etc/exotide/grafana.env'),environment,mode=384);Path('/srv/alertmanager/self.json').unlink(missing_ok=True)
 	else:token=Path('/srv/alertmanager/webhook.token');write(token,token_file.read_text(),mode=256,owner='prometheus')
+def price_rules(prices:dict[str,float]|None)->str:
+	if prices is None:return'groups: []\n'
+	cost=f"{prices['base']} + {prices['member']} * exotide_autoscaler_pool_size";rule={'record':'exotide:stack:eur_per_hour','expr':cost};return json.dumps({'groups':[{'name':'prices','rules':[rule]}]})+'\n'
 def start(settings:Settings)->None:run('systemd-sysusers');run('systemd-tmpfiles','--create');run('systemctl','daemon-reload');alerting='grafana-server'if settings['alerting']=='grafana'else'prometheus-alertmanager';units=*UNITS,alerting;run('systemctl','enable','--quiet',*units);run('systemctl','restart',*units)
 def answers(url:str)->None:
 	with urllib.request.urlopen(url,timeout=5)as answer:answer.read(1)

@@ -198,6 +198,7 @@ def install_agents(_: Settings) -> None:
 
 def configure(settings: Settings) -> None:
     """Write what differs between stacks: settings readable by all, secrets by root alone."""
+    write(Path("/srv/prometheus/rules/prices.yml"), price_rules(settings["prices"]))
     CREDENTIALS.mkdir(mode=0o700, parents=True, exist_ok=True)
     token_file = CREDENTIALS / "webhook-token"
     if not token_file.exists():
@@ -213,9 +214,19 @@ def configure(settings: Settings) -> None:
         write(password, settings["grafana_password"], mode=0o600)
         environment = f"WEBHOOK_TOKEN={token_file.read_text()}\n"
         write(Path("/etc/exotide/grafana.env"), environment, mode=0o600)
+        Path("/srv/alertmanager/self.json").unlink(missing_ok=True)
     else:
         token = Path("/srv/alertmanager/webhook.token")
         write(token, token_file.read_text(), mode=0o400, owner="prometheus")
+
+
+def price_rules(prices: dict[str, float] | None) -> str:
+    """Let Prometheus know what the stack costs; without known prices it has no such series."""
+    if prices is None:
+        return "groups: []\n"
+    cost = f"{prices['base']} + {prices['member']} * exotide_autoscaler_pool_size"
+    rule = {"record": "exotide:stack:eur_per_hour", "expr": cost}
+    return json.dumps({"groups": [{"name": "prices", "rules": [rule]}]}) + "\n"
 
 
 def start(settings: Settings) -> None:
