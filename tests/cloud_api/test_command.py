@@ -92,6 +92,13 @@ def test_the_only_cloud_is_meant_and_of_several_the_one_on_the_port(clouds: Clou
         find(1, run_dir=clouds.folder)
 
 
+@pytest.mark.root
+@needs_root
+def test_a_cloud_that_another_user_made_up_is_not_believed(clouds: Clouds) -> None:
+    os.chown(clouds.add("aaaaaa", 8480) / "cloud.json", 65534, 65534)
+    assert living(clouds.folder) == []
+
+
 def test_status_tells_all_clouds_and_no_secret(
     clouds: Clouds, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,7 +209,7 @@ def test_without_capabilities_a_cloud_chooses_loopback_and_says_why(
             process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     said = capsys.readouterr().out
-    assert "CAP_NET_ADMIN and CAP_SYS_ADMIN is missing" in said
+    assert "lacks CAP_NET_ADMIN and CAP_SYS_ADMIN" in said
     for limit in ("80 is at 8080", "security groups", "source-hash", "169.254.169.254"):
         assert f"{limit}" in said
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,16 @@ from exotide.cloud.service import Access
 
 
 def _run_dir(user: int) -> Path:
-    """Choose a folder that is the user's own and gone after a reboot."""
+    """
+    Choose a folder that is the user's own and gone after a reboot.
+
+    TMPDIR is not asked: later commands must find the cloud, and sockets need short paths. What
+    another user put there is neither used nor believed.
+    """
     if user == 0:
         return Path("/run/exotide")
     own = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(own) / "exotide" if own else Path(tempfile.gettempdir()) / f"exotide-{user}"
+    return Path(own) / "exotide" if own else Path("/", "tmp", f"exotide-{user}")
 
 
 RUN_DIR: Final = _run_dir(os.geteuid())
@@ -114,6 +118,8 @@ def _is_held(lock: Path) -> bool:
 
 def _read(file: Path) -> Entry | None:
     try:
+        if file.stat().st_uid not in {0, os.geteuid()}:
+            return None  # what it says could end a process of ours
         raw = json.loads(file.read_text(encoding="utf-8"))
         return _entry(file.parent.name, raw)
     except (OSError, ValueError, KeyError, TypeError):

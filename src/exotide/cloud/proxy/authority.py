@@ -112,7 +112,7 @@ def _make(*folders: Path) -> None:
     """Make folders that all may enter, whatever the umask; those that exist stay as they are."""
     for folder in folders:
         if not folder.is_dir():
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)  # clouds may start together
             folder.chmod(0o755)
 
 

@@ -38,8 +38,9 @@ def check_capabilities(status: str | None = None) -> None:
     missing = missing_capabilities(text)
     if missing:
         raise NoPermission(
-            f"servers need namespaces and control groups, but {' and '.join(missing)} "
-            "is missing; run as root, or in a container with --privileged"
+            "servers with a network of their own need namespaces and control groups, but this "
+            f"process lacks {' and '.join(missing)}; run as root, or in a container with "
+            "--privileged"
         )
 
 
