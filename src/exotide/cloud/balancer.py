@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from exotide.cloud import balancer_adoption as adoption
 from exotide.cloud import balancer_config
 from exotide.cloud.balancer_service import DRAIN_WITHIN_S, Place, Service
 from exotide.cloud.ports import ServiceSpec
@@ -45,6 +46,7 @@ class HaproxyBalancers:
         speed: Divides the health checks' intervals, as it divides all others of the demo.
         drain_within_s: Connections to a member that left are cut after this time.
         groups: Gives what finds its processes: the `groups` of the servers' underlay.
+        lasts: Whether balancers outlive this process, as servers.kept.KeptServers do.
     """
 
     def __init__(
@@ -56,11 +58,12 @@ class HaproxyBalancers:
         *,
         drain_within_s: float = DRAIN_WITHIN_S,
         groups: Callable[[], Cgroups] = cgroups.detect,
+        lasts: bool = False,
     ) -> None:
         self._network, self._folder, self._cloud_id = network, run_dir / cloud_id, cloud_id
         self._speed, self._drain_within_s = speed, drain_within_s
         self._balancers: dict[str, Balancer] = {}
-        self._detect = groups
+        self._detect, self._lasts = groups, lasts
         self._lock = asyncio.Lock()
 
     async def create(self, nlb_id: str, ip: str) -> None:
@@ -99,6 +102,37 @@ class HaproxyBalancers:
     async def close(self) -> None:
         """Remove every balancer."""
         await asyncio.gather(*(self.delete(nlb_id) for nlb_id in list(self._balancers)))
+
+    async def adopt(self, nlb_id: str, ip: str, services: Sequence[ServiceSpec]) -> None:
+        """
+        Bring a predecessor's balancer to exactly this; what is missing is made anew.
+
+        Raises:
+            CloudFault: As `create` and `put_service` do.
+        """
+        namespace = self._network.standing(nlb_id) if self._lasts else None
+        if namespace is None:
+            await self.create(nlb_id, ip)
+        else:
+            folder = self._folder / f"nlb-{short(nlb_id)}"
+            self._balancers[nlb_id] = Balancer(ip=ip, namespace=namespace, folder=folder)
+        balancer = self._balancers[nlb_id]
+        pids = self._groups.pids(self._group(nlb_id))
+        adoption.end_others(pids, balancer.folder, keep=[spec.id[:8] for spec in services])
+        for spec in services:
+            service = Service(spec, self._place(nlb_id, balancer))
+            await service.adopt(pids)
+            balancer.services[spec.id] = service
+
+    async def leave(self) -> None:
+        """Let the balancers serve on for a successor; those that cannot are removed."""
+        if not self._lasts:
+            await self.close()
+            return
+        for balancer in self._balancers.values():
+            for service in balancer.services.values():
+                await service.leave()
+        self._balancers.clear()
 
     async def put_service(self, nlb_id: str, service: ServiceSpec) -> None:
         """
@@ -177,6 +211,7 @@ class HaproxyBalancers:
             speed=self._speed,
             drain_within_s=self._drain_within_s,
             served_port=self._network.served_port,
+            lasts=self._lasts,
         )
 
     def _group(self, nlb_id: str) -> str:

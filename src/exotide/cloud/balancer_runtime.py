@@ -25,11 +25,17 @@ class Row:
     """Outcome of the last finished check; empty before the first one."""
     sessions: int
     """Connections that are open now."""
+    ip: str = ""
 
     @property
     def good(self) -> bool:
         """Whether its last check succeeded."""
         return self.check in GOOD
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has been given traffic, and not been asked to leave since."""
+        return not self.status.startswith(("DRAIN", "MAINT"))
 
     @property
     def up(self) -> bool:
@@ -59,6 +65,14 @@ class Runtime:
     async def rows(self) -> dict[str, Row]:
         """Give all members by name."""
         return parse_rows(await self.ask(f"show stat {BACKEND} 4 -1"))
+
+    async def pid(self) -> int:
+        """Give the process that answers. Raises BalancerFailed when none does."""
+        for line in (await self.ask("show info")).splitlines():
+            key, _, value = line.partition(": ")
+            if key == "Pid":
+                return int(value)
+        raise BalancerFailed(f"HAProxy at {self.socket} does not say which process it is")
 
     async def add(self, name: str, address: str, words: str) -> None:
         """
@@ -119,6 +133,7 @@ def parse_rows(table: str) -> dict[str, Row]:
             # A star marks a check under way, beside the outcome of the one before.
             check=line["check_status"].removeprefix("* "),
             sessions=int(line["scur"] or 0),
+            ip=(line.get("addr") or "").rpartition(":")[0],
         )
         for line in csv.DictReader(lines)
     }

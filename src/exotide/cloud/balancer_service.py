@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,11 +19,13 @@ from typing import Final
 
 import structlog
 
+from exotide.cloud import balancer_adoption as adoption
 from exotide.cloud import balancer_config
 from exotide.cloud.balancer_config import Line
 from exotide.cloud.balancer_runtime import Row, Runtime
 from exotide.cloud.ports import ServiceSpec
 from exotide.cloud.servers.errors import BalancerFailed
+from exotide.cloud.servers.lasting import Lasting
 from exotide.cloud.servers.namespaces import entered
 from exotide.cloud.servers.programs import SYSTEM_PATH, find
 
@@ -74,6 +76,8 @@ class Place:
     drain_within_s: float = DRAIN_WITHIN_S
     served_port: Callable[[int], int] = int
     """On which port it serves what the API calls this port."""
+    lasts: bool = False
+    """Whether its process outlives this one, for a successor to adopt."""
 
 
 class Service:
@@ -86,10 +90,11 @@ class Service:
         self._joins = self._generation = 0
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._process: Process | None = None
+        self._process: Process | Lasting | None = None
         self._runtime = Runtime(place.folder)
         self._watch: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
+        self._left = False
 
     @property
     def pid(self) -> int | None:
@@ -101,6 +106,36 @@ class Service:
         async with self._lock:
             await self._launch()
         self._watch = asyncio.create_task(self._keep())
+
+    async def adopt(self, pids: Sequence[int]) -> None:
+        """
+        Take over the HAProxy that a predecessor started; one that is not as it should be hands its
+        port over to a fresh one, and one that is gone is started anew.
+
+        Args:
+            pids: Processes of the balancer's control group.
+        """
+        async with self._lock:
+            found = await adoption.find(self.place.folder, self.spec.id[:8], pids)
+            if found is None:
+                await self._launch()
+            else:
+                self._process, self._runtime = found.process, found.runtime
+                self._generation, self._members = found.generation, self._known(found.rows)
+                self._joins = max((int(member.name[1:]) for member in self._members), default=0)
+                if found.text != self._text(found.runtime.socket, ()):
+                    await self._launch()
+        self._watch = asyncio.create_task(self._keep())
+
+    async def leave(self) -> None:
+        """Watch no more; HAProxy serves on."""
+        self._left = True
+        tasks = [task for task in (self._watch, *self._retiring) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if isinstance(self._process, Lasting):
+            self._process.leave()
 
     async def stop(self) -> None:
         """End HAProxy and its connections."""
@@ -260,17 +295,32 @@ class Service:
             for member in self._members
             if member.stage is Stage.SERVING
         ]
-        config.write_text(
-            balancer_config.render(
-                replace(self.spec, port=self.place.served_port(self.spec.port)),
-                ip=self.place.ip,
-                socket=socket,
-                members=serving,
-                speed=self.place.speed,
-            )
+        config.write_text(self._text(socket, serving))
+
+    def _text(self, socket: Path, members: Sequence[Line]) -> str:
+        return balancer_config.render(
+            replace(self.spec, port=self.place.served_port(self.spec.port)),
+            ip=self.place.ip,
+            socket=socket,
+            members=members,
+            speed=self.place.speed,
         )
 
-    async def _spawn(self, config: Path, takeover: list[str]) -> Process:
+    def _known(self, rows: Mapping[str, Row]) -> list[Member]:
+        """Read a predecessor's members: who has traffic keeps it, all others leave."""
+        cut_at_s = asyncio.get_running_loop().time() + self.place.drain_within_s
+        return [
+            Member(
+                name=name,
+                ip=row.ip,
+                stage=Stage.SERVING if row.serves else Stage.LEAVING,
+                healthy=row.up,
+                cut_at_s=cut_at_s,
+            )
+            for name, row in rows.items()
+        ]
+
+    async def _spawn(self, config: Path, takeover: list[str]) -> Process | Lasting:
         haproxy = [find("haproxy"), "-db", "-q", "-f", str(config), *takeover]
         where = self.place.namespace
         # In a namespace the next start finds what a killed cloud left; elsewhere it must not stay.
@@ -279,9 +329,12 @@ class Service:
             if where is not None
             else [find("setpriv"), "--pdeathsig", "KILL", "--"]
         )
+        command = entered(self.place.entrances, [*enter, *haproxy])
+        if self.place.lasts:
+            return Lasting.spawn(command, env={"PATH": SYSTEM_PATH}, log=self._log)
         with self._log.open("ab") as errors:
             return await asyncio.create_subprocess_exec(
-                *entered(self.place.entrances, [*enter, *haproxy]),
+                *command,
                 stdin=DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -289,7 +342,7 @@ class Service:
                 start_new_session=True,  # Ctrl-C is for the cloud
             )
 
-    async def _await_ready(self, process: Process, runtime: Runtime) -> None:
+    async def _await_ready(self, process: Process | Lasting, runtime: Runtime) -> None:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + READY_WITHIN_S
         while True:
@@ -305,18 +358,20 @@ class Service:
             else:
                 return
 
-    def _retire(self, process: Process) -> None:
+    def _retire(self, process: Process | Lasting) -> None:
         task = asyncio.create_task(self._let_finish(process))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _let_finish(self, process: Process) -> None:
+    async def _let_finish(self, process: Process | Lasting) -> None:
         try:
             await asyncio.wait_for(process.wait(), self.place.drain_within_s)
         except (TimeoutError, asyncio.CancelledError):
+            if self._left:  # it has its orders: it ends with its last connection
+                return
             await self._kill(process)
 
-    async def _kill(self, process: Process | None) -> None:
+    async def _kill(self, process: Process | Lasting | None) -> None:
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

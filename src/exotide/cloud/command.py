@@ -18,8 +18,8 @@ from cyclopts import App, Parameter, validators
 from exotide.cloud import control_command, drivers
 from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.world import Pace
-from exotide.cloud.daemon import Settings, run
-from exotide.cloud.directory import RUN_DIR, Entry, find, living
+from exotide.cloud.daemon import Settings, remove, run
+from exotide.cloud.directory import RUN_DIR, Entry, doom, find, living, resting
 from exotide.cloud.errors import CloudUnusable, NoCloud
 from exotide.cloud.ports import CloudFault
 from exotide.cloud.proxy.authority import default_folder
@@ -28,7 +28,6 @@ from exotide.cloud.proxy.environment import Mode, environment, exports, unsets
 app = App(name="cloud", help="A local Exoscale: the API, and real servers behind it.")
 control_command.register(app)
 
-DEFAULT_PORT: Final = 8480
 DOWN_WITHIN_S: Final = 60.0
 
 _Port = Annotated[int, Parameter(validator=validators.Number(gte=0, lte=65_535))]
@@ -47,8 +46,9 @@ def _check_quotas(_: object, quotas: dict[str, int] | None) -> None:
 @app.default
 def start(
     *,
-    port: _Port = DEFAULT_PORT,
+    port: _Port | None = None,
     run_dir: Path = RUN_DIR,
+    state: Path | None = None,
     speed: _Positive = 1.0,
     boot_delay_s: _NotNegative = 0.0,
     vcpu_cores: _Positive | None = None,
@@ -65,9 +65,14 @@ def start(
     Parameters
     ----------
     port
-        Where the API listens, on 127.0.0.1; 0 takes a free one.
+        Where the API listens, on 127.0.0.1; 0 takes a free one. By default 8480, or where a kept
+        cloud listened before.
     run_dir
         Folder for the servers' files and logs, and for finding this cloud.
+    state
+        Folder in which this cloud is kept: it goes on with the next start on the same folder. Its
+        servers and load balancers run on meanwhile, if they are of the kind `processes`. By
+        default nothing is kept.
     speed
         Divides the boot delay and the pauses between health checks.
     boot_delay_s
@@ -91,6 +96,7 @@ def start(
     settings = Settings(
         port=port,
         run_dir=run_dir,
+        state=None if state is None else state.absolute(),
         pace=pace,
         servers=servers,
         quotas=quota or {},
@@ -156,13 +162,15 @@ def status(*, json: bool = False, run_dir: Path = RUN_DIR) -> int:
     for cloud in () if json else clouds:
         _say(f"cloud {cloud.cloud_id}: {cloud.access.endpoint} (process {cloud.pid})")
         _describe(cloud)
+    for cloud_id, folder in () if json else resting(run_dir):
+        _say(f"cloud {cloud_id} rests, and its servers run on: exotide cloud --state {folder}")
     return 0 if clouds else 1
 
 
 @app.command
-def down(*, port: _Port | None = None, run_dir: Path = RUN_DIR) -> int:
+def down(*, port: _Port | None = None, run_dir: Path = RUN_DIR, state: Path | None = None) -> int:
     """
-    Stop a local cloud and wait until nothing of it is left.
+    Stop a local cloud and wait until nothing of it is left: no server, and no kept state.
 
     Parameters
     ----------
@@ -170,11 +178,26 @@ def down(*, port: _Port | None = None, run_dir: Path = RUN_DIR) -> int:
         Which cloud, if several run.
     run_dir
         Where the cloud keeps its files.
+    state
+        Which cloud, by the folder in which it is kept; it need not run.
     """
-    return _guarded(lambda: _stop(find(port, run_dir=run_dir), run_dir))
+    _log_to_stderr()
+    return _guarded(lambda: _end(port, run_dir, None if state is None else state.absolute()))
+
+
+def _end(port: int | None, run_dir: Path, state: Path | None) -> None:
+    if state is None:
+        _stop(find(port, run_dir=run_dir), run_dir)
+        return
+    running = [cloud for cloud in living(run_dir) if cloud.state == state]
+    if running:
+        _stop(running[0], run_dir)
+    else:
+        _say(f"cloud {asyncio.run(remove(state))} is gone")
 
 
 def _stop(cloud: Entry, run_dir: Path) -> None:
+    doom(run_dir / cloud.cloud_id)
     os.kill(cloud.pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_WITHIN_S
     while any(other.cloud_id == cloud.cloud_id for other in living(run_dir)):
@@ -208,6 +231,10 @@ def _describe(cloud: Entry) -> None:
     _say(f"  servers: {character.servers}{why}")
     for limit in character.limits:
         _say(f"  limit: {limit}")
+    if cloud.state is not None:
+        _say(
+            f"  kept in: {cloud.state}; its servers run on when it ends, until: exotide cloud down"
+        )
 
 
 def _print_json(clouds: list[Entry]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from exotide.cloud.drivers import Character
 from exotide.cloud.errors import NoCloud
+from exotide.cloud.servers.leftovers import KEPT, kept_in
 from exotide.cloud.service import Access
 
 
@@ -31,6 +32,7 @@ def _run_dir(user: int) -> Path:
 RUN_DIR: Final = _run_dir(os.geteuid())
 NAME: Final = "cloud.json"
 LOCK: Final = "lock"
+DOOMED: Final = "doomed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Entry:
     ca_file: Path | None = None
     """What clients of the proxy must trust. None: this cloud is no proxy."""
     character: Character
+    state: Path | None = None
+    """Where it is kept. None: it is forgotten at its end."""
 
     @property
     def agent_endpoint(self) -> str:
@@ -67,6 +71,7 @@ class Entry:
             "why": self.character.why,
             "limits": list(self.character.limits),
             "http_port": self.character.http_port,
+            "state": None if self.state is None else str(self.state),
         }
 
 
@@ -79,10 +84,31 @@ def publish(folder: Path, entry: Entry) -> None:
     fresh.replace(folder / NAME)
 
 
+def doom(folder: Path) -> None:
+    """Ask that a kept cloud takes its servers and its state along when it ends."""
+    (folder / DOOMED).touch(mode=0o600)
+
+
+def is_doomed(folder: Path) -> bool:
+    """Tell whether that was asked."""
+    return (folder / DOOMED).exists()
+
+
 def living(run_dir: Path = RUN_DIR) -> list[Entry]:
     """Return all clouds that run, by port; files of dead ones are passed over."""
     found = [_read(file) for file in run_dir.glob(f"*/{NAME}") if _is_held(file.parent / LOCK)]
     return sorted((each for each in found if each is not None), key=lambda e: e.access.port)
+
+
+def resting(run_dir: Path = RUN_DIR) -> list[tuple[str, Path]]:
+    """Return the ids and state folders of kept clouds that do not run."""
+    found = sorted(run_dir.glob(f"*/{KEPT}"))
+    files = [(file.parent, kept_in(file.parent)) for file in found]
+    return [
+        (folder.name, file.parent)
+        for folder, file in files
+        if file is not None and not _is_held(folder / LOCK)
+    ]
 
 
 def find(port: int | None, *, run_dir: Path = RUN_DIR) -> Entry:
@@ -141,4 +167,5 @@ def _entry(cloud_id: str, raw: Mapping[str, Any]) -> Entry:
             limits=tuple(raw["limits"]),
             http_port=int(raw["http_port"]),
         ),
+        state=Path(raw["state"]) if raw.get("state") else None,
     )

@@ -15,9 +15,11 @@ from exotide.cloud.errors import PortInUse, ProgramsMissing
 from exotide.cloud.ports import Balancers, Servers
 from exotide.cloud.servers import cgroups, leftovers, permissions
 from exotide.cloud.servers.errors import HostUnsuitable, MissingProgram
+from exotide.cloud.servers.kept import KeptServers
 from exotide.cloud.servers.loopback.underlay import Loopback
 from exotide.cloud.servers.machines.servers import MachineServers, default_recipe
 from exotide.cloud.servers.namespaces import Namespaces
+from exotide.cloud.servers.network import Network
 from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.programs import SOURCES, find
 from exotide.cloud.servers.underlay import Underlay
@@ -43,6 +45,10 @@ class Wanted:
     """What servers without a role run, beside the node exporter."""
     machine_packages: tuple[Path, ...] = ()
     """Debian package files that machines have beside Debian's own."""
+    state_file: Path | None = None
+    """Where the cloud is kept, so that its servers may outlive it. None: it is not."""
+    network_number: int | None = None
+    """Of the network that it had before. None: any that is free."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ class Driver:
     metadata_sockets: Callable[[], list[socket.socket]] = list
     """Gives sockets at 169.254.169.254, where servers have a network of their own."""
     character: Character
+    network_number: Callable[[], int | None] = lambda: None
+    """What a successor needs to give out the same addresses, once the servers are open."""
 
     def sockets(self, port: int) -> list[socket.socket]:
         """
@@ -86,6 +94,14 @@ class Driver:
             return [self.fabric_socket(port), *self.metadata_sockets()]
         except OSError as error:
             raise PortInUse(port) from error
+
+
+def named(name: str) -> Name:
+    """Read a driver's name. Raises HostUnsuitable for one that this version does not have."""
+    for known in _DRIVERS:
+        if known == name:
+            return known
+    raise HostUnsuitable(f"servers of kind {name} are not known here; known: {', '.join(_DRIVERS)}")
 
 
 def make(name: Name, wanted: Wanted) -> Driver:
@@ -136,7 +152,18 @@ def _auto(wanted: Wanted) -> Driver:
 
 def _processes(wanted: Wanted, *, why: str = "") -> Driver:
     require_programs(without=MACHINES_ONLY)
-    return _on(Namespaces(wanted.cloud_id), wanted, why)
+    network = Network(wanted.cloud_id, wanted=wanted.network_number)
+    if wanted.state_file is None:
+        return _on(Namespaces(wanted.cloud_id, network=network), wanted, why)
+    servers = KeptServers(
+        cloud_id=wanted.cloud_id,
+        run_dir=wanted.run_dir,
+        state_file=wanted.state_file,
+        network=network,
+        cores_per_vcpu=wanted.vcpu_cores,
+        command=wanted.command,
+    )
+    return _driver(servers, wanted, why, lasts=True)
 
 
 def _machines(wanted: Wanted) -> Driver:
@@ -147,12 +174,12 @@ def _machines(wanted: Wanted) -> Driver:
         cores_per_vcpu=wanted.vcpu_cores,
         recipe=default_recipe(extra_packages=wanted.machine_packages),
     )
-    return _driver(servers, wanted, why="")
+    return _driver(servers, wanted, why="", lasts=False)
 
 
 def _loopback(wanted: Wanted, *, why: str = "") -> Driver:
     require_programs(without=NEEDS_ROOT | MACHINES_ONLY)
-    return _on(Loopback(wanted.run_dir), wanted, why)
+    return _on(Loopback(wanted.run_dir, number=wanted.network_number), wanted, why)
 
 
 def _on(underlay: Underlay, wanted: Wanted, why: str) -> Driver:
@@ -163,19 +190,20 @@ def _on(underlay: Underlay, wanted: Wanted, why: str) -> Driver:
         command=wanted.command,
         underlay=underlay,
     )
-    return _driver(servers, wanted, why)
+    return _driver(servers, wanted, why, lasts=False)
 
 
-def _driver(servers: ProcessServers, wanted: Wanted, why: str) -> Driver:
+def _driver(servers: ProcessServers, wanted: Wanted, why: str, *, lasts: bool) -> Driver:
     underlay = servers.underlay
     balancers = HaproxyBalancers(
-        servers.network, wanted.run_dir, wanted.cloud_id, groups=underlay.groups
+        servers.network, wanted.run_dir, wanted.cloud_id, groups=underlay.groups, lasts=lasts
     )
     return Driver(
         servers=servers,
         balancers=balancers,
         fabric_ip=lambda: servers.fabric_ip,
         fabric_socket=servers.fabric_socket,
+        network_number=lambda: servers.network_number,
         character=Character(
             servers=underlay.name,
             why=why,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from typing import Final
@@ -65,6 +65,25 @@ class EmulatedServers:
         if self._lease is not None:
             self._lease.end()
             self._lease = None
+
+    async def leave(self) -> None:
+        """Forget every server: `adopt` believes what it is told."""
+        await self.close()
+
+    async def adopt(self, spec: ServerSpec) -> bool:
+        """Go on as if the server had run all the time."""
+        self._servers[spec.id] = _Server(runs=True)
+        return True
+
+    async def prune(self, known: Collection[str]) -> None:
+        """Find nothing: a predecessor leaves nothing behind."""
+        assert all(server_id in known for server_id in self._servers)
+
+    def claim_ip(self, ip: str) -> None:
+        """Give out this very address. Raises OutOfAddresses when it is given out already."""
+        if ip in self._given:
+            raise OutOfAddresses(f"address {ip} is given out twice")
+        self._given.add(ip)
 
     def reserve_ip(self) -> str:
         """Give out a fresh address, or the one that was given back longest ago."""
@@ -140,6 +159,16 @@ class EmulatedBalancers:
         """Remember the balancer; its address serves nobody."""
         self._members.setdefault(nlb_id, {})
         assert ip
+
+    async def adopt(self, nlb_id: str, ip: str, services: Sequence[ServiceSpec]) -> None:
+        """Go on as if the balancer had run all the time."""
+        await self.create(nlb_id, ip)
+        for service in services:
+            await self.put_service(nlb_id, service)
+
+    async def leave(self) -> None:
+        """Forget every balancer: `adopt` believes what it is told."""
+        await self.close()
 
     async def delete(self, nlb_id: str) -> None:
         """Forget the balancer with all its services."""

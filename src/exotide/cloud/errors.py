@@ -6,6 +6,10 @@ Why a local cloud cannot start or cannot be found, as one tree. All end the prog
   x ProgramsMissing   system programs are not installed; names their Debian packages
   x AuthorityUnusable the proxy's certificate authority is damaged or cannot be written
   x NoCloud           no running cloud was found, or more than one
+  x StateUnusable     the state folder cannot be used; nothing in it was changed
+    + StateInUse      a running cloud keeps its state there
+    + StateDamaged    the file cannot be read; names it and what is wrong
+    + StateTooNew     a newer version wrote it
 
 What the drivers report is beside this: `exotide.cloud.servers.errors`.
 """
@@ -48,3 +52,37 @@ class AuthorityUnusable(CloudUnusable):
 
 class NoCloud(CloudUnusable):
     """There is no running cloud to talk about, or it is not clear which one is meant."""
+
+
+class StateUnusable(CloudUnusable):
+    """The state folder cannot be used; the message says why and what to do."""
+
+
+class StateInUse(StateUnusable):
+    """A running cloud keeps its state there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"the state folder {folder} is in use by a running cloud; "
+            "stop that one, or choose another folder with --state"
+        )
+
+
+class StateDamaged(StateUnusable):
+    """The file cannot be read."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(
+            f"{file} is damaged: {' '.join(reason.split())}. It was not changed: "
+            "put a copy of it back, or begin anew with another folder (--state)"
+        )
+
+
+class StateTooNew(StateUnusable):
+    """A newer version wrote it."""
+
+    def __init__(self, file: Path, *, found: int, known: int) -> None:
+        super().__init__(
+            f"{file} has format {found}, written by a newer version; this one reads up to {known}. "
+            "It was not changed: use the newer version, or another folder with --state"
+        )

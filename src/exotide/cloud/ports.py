@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, runtime_checkable
 
@@ -79,6 +79,22 @@ class Servers(Protocol):
     async def close(self) -> None:
         """Stop every server and remove every trace."""
 
+    async def leave(self) -> None:
+        """
+        End without stopping the servers: a successor adopts them. Instead of `close`.
+
+        A driver whose servers cannot outlive this process stops them.
+        """
+
+    async def adopt(self, spec: ServerSpec) -> bool:
+        """Take over a server that a predecessor left; False if it does not run any more."""
+
+    async def prune(self, known: Collection[str]) -> None:
+        """Remove what a predecessor left of servers and balancers other than these ids."""
+
+    def claim_ip(self, ip: str) -> None:
+        """Give out this very address again, as a predecessor did. Raises OutOfAddresses."""
+
     def reserve_ip(self) -> str:
         """Give out an address that no server or balancer has. Raises OutOfAddresses."""
 
@@ -137,6 +153,16 @@ class Balancers(Protocol):
 
     async def create(self, nlb_id: str, ip: str) -> None:
         """Make the balancer's own host at this address; no service yet."""
+
+    async def adopt(self, nlb_id: str, ip: str, services: Sequence[ServiceSpec]) -> None:
+        """
+        Bring a balancer of a predecessor to exactly this: what still runs goes on undisturbed.
+
+        Connections live on, whatever changes. Set the members of every service after this.
+        """
+
+    async def leave(self) -> None:
+        """End without ending the balancers: a successor adopts them."""
 
     async def delete(self, nlb_id: str) -> None:
         """Remove the balancer with all its services."""

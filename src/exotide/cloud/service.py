@@ -25,6 +25,9 @@ from exotide.cloud.faults.install import install
 from exotide.cloud.metadata import Metadata
 from exotide.cloud.ports import Balancers, CloudFault, Servers
 from exotide.cloud.proxy.front import TlsSource, front
+from exotide.cloud.state.keeper import Keeper
+from exotide.cloud.state.restore import restore
+from exotide.cloud.state.store import Store
 from exotide.cloud.web import QuietServer
 
 _log: Final = structlog.get_logger(__name__)
@@ -107,6 +110,8 @@ class LocalCloud:
         quotas: Those that differ from a new organisation's.
         around: Wraps the API, so that somebody sees its answers.
         tls: TLS contexts of tunnels to `*.exoscale.com`; without, CONNECT is refused.
+        store: Where the cloud is kept. What is in it comes to life again, and its servers run on
+            after the end, unless `leaves_servers` is set to False. None: nothing is kept.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class LocalCloud:
         quotas: Mapping[str, int] | None = None,
         around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
         tls: TlsSource | None = None,
+        store: Store | None = None,
     ) -> None:
         self.access = access
         self.world = World(
@@ -129,8 +135,10 @@ class LocalCloud:
             pace=pace or Pace(),
             quotas={**QUOTAS, **(quotas or {})},
         )
+        self._keeper = None if store is None else Keeper(store, self.world)
+        self.leaves_servers = store is not None
         self.operation_faults = install(self.world)
-        api = Api(self.world, default_zone=access.zone)
+        api = Api(self.world, default_zone=access.zone, commit=self._commit)
         self.app = FaultyApi(around(api), self.world, locate=api.locate)
         """The API, for every front that requests come in through."""
         self._sockets = [_without_delay(each) for each in sockets]
@@ -154,13 +162,18 @@ class LocalCloud:
         await self.world.servers.open()
         try:
             self.world.servers.on_death(lambda key, reason: notice_death(self.world, key, reason))
+            if self._keeper is not None:
+                await self._bring_back(self._keeper)
             self._serving = asyncio.create_task(self._server.serve(sockets=self._sockets))
             while not self._server.started:
                 if self._serving.done():
                     await self._serving
                 await asyncio.sleep(0.005)
         except BaseException:
-            await self.world.servers.close()
+            await self.world.background.close()
+            await self._let_go()
+            for sock in self._sockets:
+                sock.close()
             raise
         return self
 
@@ -170,11 +183,35 @@ class LocalCloud:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Answer no more, then take everything down; nothing of it is left."""
+        """
+        Answer no more, then take everything down; nothing of it is left.
+
+        A cloud that is kept lets its servers run on, as if it had been killed: what is under way is
+        stored as such and goes on with the next start.
+        """
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
+        if self._keeper is not None:
+            await self._keeper.close()
         await self.world.background.close()
+        await self._let_go()
+
+    async def _bring_back(self, keeper: Keeper) -> None:
+        keeper.load()
+        await restore(self.world)
+        self.world.background.on_change = keeper.touch
+        await keeper.commit()
+
+    async def _commit(self) -> None:
+        if self._keeper is not None:
+            await self._keeper.commit()
+
+    async def _let_go(self) -> None:
+        if self.leaves_servers:
+            await self.world.balancers.leave()
+            await self.world.servers.leave()
+            return
         try:
             for balancer in list(self.world.load_balancers.values()):
                 await self._delete(balancer.id)

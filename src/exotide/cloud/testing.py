@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
@@ -30,6 +30,7 @@ from exotide.cloud.ports import (
 )
 from exotide.cloud.proxy.front import TlsSource
 from exotide.cloud.service import Access, LocalCloud, listen
+from exotide.cloud.state.store import Store
 from exotide.cloud.watching import Watched, Watcher
 
 WATCHERS: Final[list[Watcher]] = []
@@ -44,7 +45,12 @@ def watched(api: ASGIApp) -> ASGIApp:
 class FakeServers:
     """Adapter of ports.Servers: servers are entries in `running`."""
 
-    def __init__(self, *, network: str = "198.18.0.0/24") -> None:
+    def __init__(
+        self,
+        *,
+        network: str = "198.18.0.0/24",
+        survivors: Mapping[str, ServerSpec] | None = None,
+    ) -> None:
         hosts = [str(host) for host in IPv4Network(network).hosts()]
         self._free = hosts[1:-1]
         self._reserved: set[str] = set()
@@ -52,7 +58,12 @@ class FakeServers:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failures: list[str] = []
         self._booting: dict[str, asyncio.Event] = {}
+        self._survivors = dict(survivors or {})
+        """What a predecessor left running."""
         self.running: dict[str, ServerSpec] = {}
+        self.adopted: list[ServerSpec] = []
+        self.pruned: set[str] = set()
+        self.left = False
         self.started: list[ServerSpec] = []
         """Every server that ever ran, in order."""
         self.stopped: list[tuple[str, float]] = []
@@ -78,6 +89,33 @@ class FakeServers:
     async def close(self) -> None:
         self.running.clear()
         self.is_open = False
+
+    async def leave(self) -> None:
+        """Servers run on, for the `FakeServers(survivors=...)` of the next cloud."""
+        self.left = True
+        self.is_open = False
+
+    async def adopt(self, spec: ServerSpec) -> bool:
+        await asyncio.sleep(0)
+        if spec.ip not in self._reserved:
+            raise ServerFailed(f"address {spec.ip} was not claimed")
+        survivor = self._survivors.pop(spec.id, None)
+        if survivor is None:
+            return False
+        self.running[spec.id] = survivor
+        self.adopted.append(spec)
+        return True
+
+    async def prune(self, known: Collection[str]) -> None:
+        await asyncio.sleep(0)
+        self.pruned = set(self._survivors)
+        assert not self.pruned & set(known)
+        self._survivors.clear()
+
+    def claim_ip(self, ip: str) -> None:
+        if ip in self._reserved:
+            raise OutOfAddresses(f"address {ip} is given out twice")
+        self._reserved.add(ip)
 
     @property
     def reserved(self) -> frozenset[str]:
@@ -209,6 +247,14 @@ class FakeBalancers:
         self.addresses[nlb_id] = ip
         self.services[nlb_id] = {}
 
+    async def adopt(self, nlb_id: str, ip: str, services: Sequence[ServiceSpec]) -> None:
+        await self.create(nlb_id, ip)
+        for service in services:
+            await self.put_service(nlb_id, service)
+
+    async def leave(self) -> None:
+        """Nothing to do: the fake serves nobody."""
+
     async def delete(self, nlb_id: str) -> None:
         await asyncio.sleep(0)
         self.addresses.pop(nlb_id, None)
@@ -290,6 +336,7 @@ def running_cloud(
     balancers: Balancers | None = None,
     pace: Pace | None = None,
     quotas: Mapping[str, int] | None = None,
+    store: Store | None = None,
     zone: str = "at-vie-1",
     key: str = "EXOtestkey000000000000000",
     secret: str = "testsecret",  # noqa: S107 - of a cloud that lives as long as a test
@@ -307,6 +354,7 @@ def running_cloud(
         sockets=[sock],
         pace=pace or Pace(),
         quotas=quotas,
+        store=store,
         around=watched,
         tls=tls,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl
@@ -35,6 +35,7 @@ from exotide.cloud.api.routing import Call, Endpoint, Router
 from exotide.cloud.api.security_groups import endpoints as security_groups
 from exotide.cloud.api.signature import SignedRequest, verify
 from exotide.cloud.api.world import World
+from exotide.cloud.errors import CloudUnusable
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -55,15 +56,31 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 """Every operation of the emulated API."""
 
 PUBLIC: Final = frozenset((each.method, each.path) for each in ENDPOINTS if each.public)
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 MOST_BODY_BYTES: Final = 1024 * 1024
 _PLACE: Final = re.compile(r"(?:/z/(?P<zone>[a-z0-9-]+))?/v2(?P<path>/.*)")
 
 
-class Api:
-    """The ASGI application of one local cloud."""
+async def _nothing_to_keep() -> None:
+    """A cloud without a state folder forgets."""
 
-    def __init__(self, world: World, *, default_zone: str = DEFAULT_ZONE) -> None:
-        self._world = world
+
+class Api:
+    """
+    The ASGI application of one local cloud.
+
+    Args:
+        commit: Awaited before a change is answered with success: what was answered is kept.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        *,
+        default_zone: str = DEFAULT_ZONE,
+        commit: Callable[[], Awaitable[None]] = _nothing_to_keep,
+    ) -> None:
+        self._world, self._commit = world, commit
         self._default_zone = default_zone
         self._router = Router(ENDPOINTS)
 
@@ -78,7 +95,18 @@ class Api:
         except ApiError as error:
             await _refusal(error)(scope, receive, send)
             return
-        await self._answer(request, body)(scope, receive, send)
+        answer = self._answer(request, body)
+        if request.method not in READS and answer.status_code == 200:
+            answer = await self._kept(answer)
+        await answer(scope, receive, send)
+
+    async def _kept(self, answer: Response) -> Response:
+        try:
+            await self._commit()
+        except CloudUnusable as error:
+            _log.error("change_not_kept", reason=str(error))
+            return _json(503, {"message": f"the change could not be kept: {error}"})
+        return answer
 
     def _answer(self, request: Request, body: bytes) -> Response:
         try:

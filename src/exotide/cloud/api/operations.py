@@ -8,7 +8,7 @@ stored operation follows it. Finished operations stay readable for long after.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -55,6 +55,8 @@ class Operation:
     state: OperationState = OperationState.PENDING
     reason: FailureReason | None = None
     message: str = ""
+    has_work: bool = False
+    """Whether more belongs to it than what was done when it was accepted."""
 
     def view(self) -> dict[str, object]:
         """Return the operation as the API shows it."""
@@ -74,11 +76,14 @@ class Background:
     """The tasks of one cloud; all end with it."""
 
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    on_change: Callable[[], None] = lambda: None
+    """Called when work begins and ends: the world may have changed since the last request."""
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run something that outlives the request which caused it."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
+        self.on_change()
         task.add_done_callback(self._ended)
 
     async def settle(self) -> None:
@@ -95,6 +100,7 @@ class Background:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.tasks.discard(task)
+        self.on_change()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("background_work_failed", exc_info=error)
 
@@ -119,7 +125,10 @@ class Operations:
         work: Work | None = None,
     ) -> dict[str, object]:
         """Accept a mutation and answer its first view; `work` runs from the next turn on."""
-        operation = Operation(id=self.new_id(), zone=zone, reference=Reference(kind=kind, id=key))
+        reference = Reference(kind=kind, id=key)
+        operation = Operation(
+            id=self.new_id(), zone=zone, reference=reference, has_work=work is not None
+        )
         self.known[operation.id] = operation
         self._forget_old()
         answer = operation.view()
@@ -129,6 +138,23 @@ class Operations:
         else:
             self.background.spawn(self._run(operation, work))
         return answer
+
+    def resume(self, operations: Sequence[Operation], work: Work) -> None:
+        """Go on with work that a restart cut short; all these operations end as it ends."""
+        shared = asyncio.ensure_future(work())
+        for operation in operations:
+            self.background.spawn(self._run(operation, lambda: shared))
+
+    def settle_after_restart(self, operation: Operation) -> None:
+        """End an operation that has nothing left to do: done, if accepting it was all of it."""
+        if operation.has_work:
+            self._fail(
+                operation,
+                FailureReason.INTERRUPTED,
+                "the cloud was restarted meanwhile; look at the resource and ask again if needed",
+            )
+        else:
+            operation.state = OperationState.SUCCESS
 
     def get(self, zone: str, operation_id: str) -> Operation:
         """

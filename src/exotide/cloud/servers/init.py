@@ -11,7 +11,8 @@ Standard library only, and little of it: each server has one. It is run as a scr
 The configuration holds `programs` (name, argv, env, env_file, log, exporter), `stat` (the file
 whose age tells whether the synthesised procfs is alive) and three times in seconds. Events go
 to stdout, one JSON object per line. Commands come from stdin: `stop SECONDS`; the end of stdin
-means that the cloud is gone, and stops the server too.
+means that the cloud is gone, and stops the server too. With `orders`, the path of a FIFO, commands
+come from there, and the server outlives its cloud.
 """
 
 from __future__ import annotations
@@ -107,6 +108,8 @@ class Init:
         self.freshness = Freshness(str(config["stat"]), as_float(config.get("stale_after_s", 2.0)))
         self.is_pid_1 = bool(config.get("is_pid_1", True))
         self.kill_at_s: float | None = None
+        self.orders = str(config.get("orders", ""))
+        self.source = 0
         self.commands = b""
         self.wake_read, self.wake_write = os.pipe()
         self.poll = select.poll()
@@ -141,7 +144,10 @@ class Init:
         for number in HANDLED:
             signal.signal(number, self.on_signal)
         self.poll.register(self.wake_read, select.POLLIN)
-        self.poll.register(0, select.POLLIN | select.POLLHUP)
+        if self.orders:
+            # Open for writing too, so that it never ends.
+            self.source = os.open(self.orders, os.O_RDWR | os.O_NONBLOCK)
+        self.poll.register(self.source, select.POLLIN | select.POLLHUP)
         os.set_blocking(1, False)
 
     def on_signal(self, number: int, _: object) -> None:
@@ -153,11 +159,11 @@ class Init:
             if descriptor == self.wake_read:
                 os.read(self.wake_read, 4096)
             else:
-                self.obey(os.read(0, 4096))
+                self.obey(os.read(self.source, 4096))
 
     def obey(self, data: bytes) -> None:
         if not data:  # the cloud is gone, whatever the reason
-            self.poll.unregister(0)
+            self.poll.unregister(self.source)
             self.stop(0.0 if self.kill_at_s is None else None)
             return
         self.commands += data

@@ -29,6 +29,9 @@ from exotide.cloud.servers.network import NAMESPACES, fabric_namespace, host_lin
 log = structlog.get_logger(__name__)
 
 CLOUD_ID: Final = re.compile(r"[0-9a-f]{6}")
+SHORT: Final = re.compile(r"[0-9a-f]{8}")
+KEPT: Final = "kept"
+"""Names the state file of a cloud whose servers outlive it."""
 PROCESSES: Final = "processes"
 NO_PROCESS: Final = "none"
 """What a cloud of this kind leaves is its folder: any other may remove it."""
@@ -47,6 +50,24 @@ class Lease:
         """Remove the cloud's folder, then the lock with it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._descriptor)
+
+    def leave(self) -> None:
+        """Give the lock back; what the cloud made stays."""
+        os.close(self._descriptor)
+
+
+def keep(folder: Path, state_file: Path) -> None:
+    """Say in a cloud's folder that it is kept: while the file exists, it is no leftover."""
+    (folder / KEPT).write_text(str(state_file.resolve()))
+
+
+def kept_in(folder: Path) -> Path | None:
+    """Give the file that a cloud is kept in; None if it is not kept."""
+    try:
+        file = Path((folder / KEPT).read_text())
+    except OSError:
+        return None
+    return file if file.exists() else None
 
 
 async def take(run_dir: Path, cloud_id: str, *, kind: str = PROCESSES) -> Lease:

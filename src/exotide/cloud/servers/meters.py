@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ WRITE_EVERY_S: Final = 0.2
 """A 10 s window is then exact within half a point (measured); faster only costs CPU."""
 SLOW_EVERY: Final = 5
 """Memory and load average change slowly: one write in five is enough."""
+COUNTERS: Final = "counters.json"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -46,6 +49,29 @@ class Meter:
         self._failed = False
         self._boot_time_s = 0.0
         self._counters = procfs.begin(usage_s=0.0, now_s=0.0)
+        self.keeps_counters = False
+        """Whether a successor may go on with them."""
+
+    def resume(self) -> None:
+        """Go on with a predecessor's counters, as if somebody had written them all the time."""
+        with self._lock:
+            try:
+                kept = json.loads((self._folder.path / COUNTERS).read_text())
+                self._cores, self._boot_time_s = float(kept["cores"]), float(kept["boot_time_s"])
+                self._counters = procfs.Counters(**kept["counters"])
+                self._counters = replace(self._counters, load=tuple(kept["counters"]["load"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                fresh = True  # torn by a full disk: then it looks like a reboot
+            else:
+                fresh = False
+        if fresh:
+            self.begin()
+        self.write()
+
+    def withdraw(self) -> None:
+        """Let the exporter fail: numbers that nobody keeps fresh would read as 100 % busy."""
+        with self._lock:
+            (self._folder.path / "stat").unlink(missing_ok=True)
 
     def begin(self) -> None:
         """Publish zeros, as a machine does at power-on."""
@@ -106,6 +132,14 @@ class Meter:
             )
             files["meminfo"] = procfs.render_meminfo(
                 total_bytes=self._memory_bytes, used_bytes=sum(map(_private_bytes, pids))
+            )
+        if self.keeps_counters:
+            files[COUNTERS] = json.dumps(
+                {
+                    "cores": self._cores,
+                    "boot_time_s": self._boot_time_s,
+                    "counters": asdict(self._counters),
+                }
             )
         self._turn += 1
         self._folder.publish(files)

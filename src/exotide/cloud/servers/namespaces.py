@@ -53,8 +53,8 @@ class Namespaces:
         "members see a load balancer's address, not its clients'; security groups are in force",
     )
 
-    def __init__(self, cloud_id: str) -> None:
-        self.network = Network(cloud_id)
+    def __init__(self, cloud_id: str, *, network: Network | None = None) -> None:
+        self.network = network or Network(cloud_id)
         self._groups: Cgroups | None = None
 
     def check(self, *paths: Path) -> None:

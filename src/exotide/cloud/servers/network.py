@@ -60,10 +60,15 @@ def mac_of(ip: str) -> str:
 
 
 class Network:
-    """One cloud's addresses and cables; `open` before all else, `close` at the end."""
+    """
+    One cloud's addresses and cables; `open` before all else, `release` at the end.
 
-    def __init__(self, cloud_id: str) -> None:
-        self.cloud_id = cloud_id
+    Args:
+        wanted: N of the 198.18.N.0/24 to have, as a predecessor had it. None: any that is free.
+    """
+
+    def __init__(self, cloud_id: str, *, wanted: int | None = None) -> None:
+        self.cloud_id, self._wanted = cloud_id, wanted
         self._number: int | None = None
         self._claim: socket.socket | None = None
         self._free: deque[str] = deque()
@@ -104,9 +109,6 @@ class Network:
             CommandFailed: when the host refuses; `leftovers.remove` takes away what was made.
         """
         await self._claim_number()
-        self._free = deque(
-            f"198.18.{self.number}.{host}" for host in range(FIRST_HOST, LAST_HOST + 1)
-        )
         fabric = fabric_namespace(self.cloud_id)
         link = host_link(self.cloud_id)
         await run("ip", "netns", "add", fabric)
@@ -125,6 +127,15 @@ class Network:
             "link set br0 up",
             namespace=fabric,
         )
+
+    def stands(self) -> bool:
+        """Whether a predecessor's bridge is there."""
+        return self.fabric.exists() and Path(f"/sys/class/net/{host_link(self.cloud_id)}").exists()
+
+    async def reopen(self) -> None:
+        """Go on with a predecessor's bridge. Raises HostUnsuitable when another has its number."""
+        assert self._wanted is not None
+        self._take(self._wanted)
 
     def release(self) -> None:
         """Give the /24 back to the host, once `leftovers.remove` took the cables away."""
@@ -149,6 +160,13 @@ class Network:
         ip = self._free.popleft()
         self._given.add(ip)
         return ip
+
+    def claim_ip(self, ip: str) -> None:
+        """Give out this very address. Raises OutOfAddresses when it is not free."""
+        if ip not in self._free:
+            raise OutOfAddresses(f"address {ip} is not free in the network of {self.fabric_ip}")
+        self._free.remove(ip)
+        self._given.add(ip)
 
     def release_ip(self, ip: str) -> None:
         """Take an address back; one that was not given out is ignored."""
@@ -190,6 +208,11 @@ class Network:
             namespace=namespace,
         )
 
+    def standing(self, identifier: str) -> Path | None:
+        """Give the namespace that a predecessor attached, if there is one."""
+        namespace = self.namespace(identifier)
+        return namespace if namespace.exists() else None
+
     async def detach(self, identifier: str) -> None:
         """Remove the namespace and its cable; fine if they are gone."""
         namespace = server_namespace(self.cloud_id, identifier)
@@ -220,15 +243,31 @@ class Network:
         return port
 
     async def _claim_number(self) -> None:
+        if self._wanted is not None:
+            self._take(self._wanted)
+            return
         addresses = await run("ip", "-o", "-4", "addr") + await run("ip", "-o", "-4", "route")
         for number in range(256):
             if f" 198.18.{number}." in f" {addresses}".replace("\n", " "):
                 continue
             claim = claim_name(f"exotide-network-{number}")
             if claim is not None:
-                self._claim, self._number = claim, number
+                self._use(number, claim)
                 return
         raise HostUnsuitable("all networks 198.18.0.0/24 to 198.18.255.0/24 are in use")
+
+    def _take(self, number: int) -> None:
+        claim = claim_name(f"exotide-network-{number}")
+        if claim is None:
+            raise HostUnsuitable(
+                f"the network of this cloud, 198.18.{number}.0/24, is in use by another local "
+                "cloud; end that one first: exotide cloud status"
+            )
+        self._use(number, claim)
+
+    def _use(self, number: int, claim: socket.socket) -> None:
+        self._claim, self._number = claim, number
+        self._free = deque(f"198.18.{number}.{host}" for host in range(FIRST_HOST, LAST_HOST + 1))
 
 
 def in_namespace(namespace: Path, make: Callable[[], T]) -> T:

@@ -26,7 +26,7 @@ from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.network import fabric_namespace, short
 from exotide.cloud.servers.procfs import ProcfsFolder
 from exotide.cloud.servers.roles import Kit, Program
-from exotide.cloud.servers.slots import Server, Slot
+from exotide.cloud.servers.slots import Mortal, Server, Slot
 from exotide.cloud.servers.underlay import Underlay
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ LOOK_EVERY_S: Final = 0.05
 CLOSE_GRACE_S: Final = 2.0
 
 
-class ProcessServers:
+class ProcessServers(Mortal):
     """
     Adapter of ports.Servers: every server is a process tree of this host.
 
@@ -114,6 +114,10 @@ class ProcessServers:
         """Give sockets that listen at 169.254.169.254; none where servers cannot reach that."""
         return self.network.metadata_sockets()
 
+    def claim_ip(self, ip: str) -> None:
+        """Give out this very address again. Raises OutOfAddresses when it is not free."""
+        self.network.claim_ip(ip)
+
     def on_death(self, callback: Callable[[str, str], None]) -> None:
         """Call callback(server_id, reason), on the event loop, when a server dies unasked."""
         self._on_death.append(callback)
@@ -142,10 +146,7 @@ class ProcessServers:
         self._lease = await leftovers.take(self.run_dir, self.cloud_id, kind=kind)
         try:
             await leftovers.sweep(self.run_dir, self._groups, kind=kind)
-            await leftovers.remove(self.cloud_id, self._groups)
-            self._groups.create(self._top)
-            self._groups.weigh(self._top, CLOUD_WEIGHT)
-            await self.network.open()
+            await self._settle_in(self._groups)
             self._meters.start()
         except BaseException:
             await self.close()
@@ -153,6 +154,12 @@ class ProcessServers:
         log.info(
             "network_opened", cloud=self.cloud_id, servers=kind, address=self.network.fabric_ip
         )
+
+    async def _settle_in(self, groups: Cgroups) -> None:
+        await leftovers.remove(self.cloud_id, groups)
+        groups.create(self._top)
+        groups.weigh(self._top, CLOUD_WEIGHT)
+        await self.network.open()
 
     async def close(self, *, grace_s: float = CLOSE_GRACE_S) -> None:
         """Stop every server and remove every trace; close the balancers before."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass, field
+
+import structlog
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers import shares
 from exotide.cloud.servers.machine import Bootable
 from exotide.cloud.servers.meters import Meter
 from exotide.cloud.servers.roles import Program
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -34,3 +40,23 @@ class Slot:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     starts: int = 0
     """Calls of `start` that have not returned."""
+
+
+class Mortal(ABC):
+    """What servers do that end with their cloud: a successor finds nothing to adopt."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop every server and remove every trace."""
+
+    async def leave(self) -> None:
+        """Stop every server, as `close` does."""
+        await self.close()
+
+    async def adopt(self, spec: ServerSpec) -> bool:
+        """Find no server of a predecessor; False."""
+        return not spec.id
+
+    async def prune(self, known: Collection[str]) -> None:
+        """Find nothing: `open` removed what a predecessor left."""
+        log.debug("nothing_to_prune", known=len(known))

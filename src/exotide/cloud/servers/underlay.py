@@ -38,6 +38,9 @@ class Net(Protocol):
     def reserve_ip(self) -> str:
         """Give out the address that was given back longest ago. Raises OutOfAddresses."""
 
+    def claim_ip(self, ip: str) -> None:
+        """Give out this very address. Raises OutOfAddresses when it is not free."""
+
     def release_ip(self, ip: str) -> None:
         """Take an address back."""
 
@@ -48,6 +51,9 @@ class Net(Protocol):
         Args:
             guard: Called with the namespace, if there is one, before anything reaches it.
         """
+
+    def standing(self, identifier: str) -> Path | None:
+        """Give the namespace that a predecessor attached, if there is one."""
 
     async def detach(self, identifier: str) -> None:
         """Undo `attach`; fine if it is undone."""

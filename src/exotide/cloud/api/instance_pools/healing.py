@@ -71,7 +71,7 @@ def replace_member(world: World, pool: Pool, lost: Instance) -> None:
         QuotaExceeded: Likewise, an anti-affinity group of the plan is full.
     """
     fresh = _swap(world, pool, lost)
-    world.background.spawn(_see_to_it(world, pool, fresh))
+    attend(world, pool, fresh)
 
 
 def heal(world: World, pool: Pool, lost: Instance) -> None:
@@ -79,7 +79,12 @@ def heal(world: World, pool: Pool, lost: Instance) -> None:
     try:
         replace_member(world, pool, lost)
     except (Conflict, QuotaExceeded):
-        world.background.spawn(_see_to_it(world, pool, lost))
+        attend(world, pool, lost)
+
+
+def attend(world: World, pool: Pool, member: Instance) -> None:
+    """See to a member that is starting and that nobody waits for, until it runs."""
+    world.background.spawn(_see_to_it(world, pool, member))
 
 
 def _swap(world: World, pool: Pool, lost: Instance) -> Instance:

@@ -128,6 +128,31 @@ def delete(world: World, pool: Pool) -> Answer:
     return _start(world, pool, lambda: _delete(world, pool, members))
 
 
+def unfinished(
+    world: World, pool: Pool, *, starting: Sequence[Instance], leaving: Sequence[Instance]
+) -> Callable[[], Awaitable[None]] | None:
+    """
+    Return what is left of the change that a pool was in when its cloud ended.
+
+    Args:
+        starting: Its members that have still to boot.
+        leaving: Its former members that have still to go.
+    """
+    match pool.state:
+        case PoolState.RUNNING:
+            return None
+        case PoolState.CREATING:
+            return lambda: _create(world, pool, starting)
+        case PoolState.SCALING_UP:
+            return lambda: _scale_up(world, pool, starting)
+        case PoolState.SCALING_DOWN:
+            return lambda: _scale_down(world, pool, leaving)
+        case PoolState.DESTROYING:
+            return lambda: _delete(world, pool, leaving)
+        case PoolState.UPDATING:
+            return lambda: _run_again(pool)
+
+
 def _require_running(pool: Pool) -> None:
     if pool.state is not PoolState.RUNNING:
         raise Busy.of("instance pool", pool.id, pool.state)

@@ -59,7 +59,7 @@ async def boot(world: World, instance: Instance) -> None:
         return
     try:
         with _faults("start", instance):
-            await boots.start(world, instance, _spec(world, instance))
+            await boots.start(world, instance, spec_of(world, instance))
     except CloudFault:
         if instance.state is InstanceState.STARTING:
             instance.become(InstanceState.ERROR)
@@ -162,7 +162,8 @@ def _faults(what: str, instance: Instance) -> Iterator[None]:
         raise CloudFault(f"could not {what} server {instance.id}: {error}") from error
 
 
-def _spec(world: World, instance: Instance) -> ServerSpec:
+def spec_of(world: World, instance: Instance) -> ServerSpec:
+    """Describe an instance to the driver."""
     plan = instance.plan
     return ServerSpec(
         id=instance.id,

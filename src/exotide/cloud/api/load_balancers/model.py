@@ -56,7 +56,7 @@ class Service:
     """Whether the driver knows the service, so that members may be set."""
     is_behind: bool = False
     """Whether the driver has refused the last member list; it is told again until it takes one."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False)
     """Held during a call to the driver about this service: the last member list wins."""
 
     def become(self, wanted: ServiceState) -> None:

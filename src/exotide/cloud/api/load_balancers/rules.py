@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -159,6 +160,26 @@ def _settle(service: Service, wanted: Wanted) -> None:
     service.port, service.target_port = wanted.port, wanted.target_port
     service.protocol, service.strategy = wanted.protocol, wanted.strategy
     service.check = wanted.check
+
+
+def unfinished(world: World, balancer: LoadBalancer) -> Sequence[Callable[[], Awaitable[None]]]:
+    """Return what is left of the changes that a balancer was in when its cloud ended."""
+    if balancer.state is BalancerState.DELETING:
+        return [lambda: _delete(world, balancer)]
+    works: list[Callable[[], Awaitable[None]]] = []
+    if balancer.state is BalancerState.CREATING:
+        works.append(partial(_create, world, balancer))
+    for service in balancer.services.values():
+        match service.state:
+            case ServiceState.CREATING:
+                works.append(partial(_open, world, balancer, service))
+            case ServiceState.UPDATING:
+                works.append(partial(_change, world, balancer, service, _settings_of(service)))
+            case ServiceState.DELETING:
+                works.append(partial(_close, world, balancer, service))
+            case ServiceState.RUNNING:
+                pass
+    return works
 
 
 def _require_running(balancer: LoadBalancer) -> None:

@@ -26,9 +26,15 @@ NET_BIND_SERVICE: Final = 10
 
 
 class LoopbackNetwork:
-    """Adapter of Net."""
+    """
+    Adapter of Net.
 
-    def __init__(self, *, first_free_port: int | None = None) -> None:
+    Args:
+        wanted: N of the 127.77.N.0/24 to have, as a predecessor had it. None: any that is free.
+    """
+
+    def __init__(self, *, first_free_port: int | None = None, wanted: int | None = None) -> None:
+        self._wanted = wanted
         self.first_free_port = first_free() if first_free_port is None else first_free_port
         self._number: int | None = None
         self._claim: socket.socket | None = None
@@ -54,7 +60,7 @@ class LoopbackNetwork:
 
     async def open(self) -> None:
         """Claim the first free N. Raises HostUnsuitable when all 256 are in use."""
-        for number in range(256):
+        for number in range(256) if self._wanted is None else (self._wanted,):
             claim = claim_name(f"exotide-loopback-{number}")
             if claim is not None:
                 self._claim, self._number = claim, number
@@ -62,7 +68,10 @@ class LoopbackNetwork:
                     f"127.77.{number}.{host}" for host in range(FIRST_HOST, LAST_HOST + 1)
                 )
                 return
-        raise HostUnsuitable("all networks 127.77.0.0/24 to 127.77.255.0/24 are in use")
+        which = "all networks 127.77.0.0/24 to 127.77.255.0/24 are"
+        if self._wanted is not None:
+            which = f"the network of this cloud, 127.77.{self._wanted}.0/24, is"
+        raise HostUnsuitable(f"{which} in use by other local clouds; see: exotide cloud status")
 
     def release(self) -> None:
         """Give the addresses back to the host."""
@@ -83,6 +92,13 @@ class LoopbackNetwork:
         self._given.add(ip)
         return ip
 
+    def claim_ip(self, ip: str) -> None:
+        """Give out this very address. Raises OutOfAddresses when it is not free."""
+        if ip not in self._free:
+            raise OutOfAddresses(f"address {ip} is not free in the network of {self.fabric_ip}")
+        self._free.remove(ip)
+        self._given.add(ip)
+
     def release_ip(self, ip: str) -> None:
         """Take an address back; one that was not given out is ignored."""
         if ip in self._given:
@@ -91,6 +107,9 @@ class LoopbackNetwork:
 
     async def attach(self, identifier: str, ip: str, *, guard: Guard | None = None) -> None:
         """Nothing to do: the address is there, and no namespace that could be filtered."""
+
+    def standing(self, identifier: str) -> None:
+        """Nothing stands: servers and balancers end with their cloud."""
 
     async def detach(self, identifier: str) -> None:
         """Nothing to do."""

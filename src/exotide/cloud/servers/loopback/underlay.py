@@ -42,6 +42,7 @@ class Loopback:
         own_mounts: Whether each server has mounts, processes and a name of its own, in a user
             namespace. None: where the kernel lets this user make one.
         first_free_port: The lowest port that may be opened. None: ask the kernel.
+        number: Of the network that a predecessor had. None: any that is free.
     """
 
     name = "loopback"
@@ -53,8 +54,9 @@ class Loopback:
         *,
         own_mounts: bool | None = None,
         first_free_port: int | None = None,
+        number: int | None = None,
     ) -> None:
-        self.network = LoopbackNetwork(first_free_port=first_free_port)
+        self.network = LoopbackNetwork(first_free_port=first_free_port, wanted=number)
         self._run_dir = run_dir
         self._own_mounts: bool | None = own_mounts
         self._groups: Cgroups | None = None
