@@ -132,7 +132,7 @@ INSTANCE_TYPES: Final[Mapping[str, InstanceType]] = {kind.id: kind for kind in _
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Release:
-    """One build of an operating system; a name may be built again, and the newest counts."""
+    """The current build of an operating system; `exo` refuses a name that is listed twice."""
 
     name: str
     version: str
@@ -164,7 +164,6 @@ def _ubuntu(version: str, built: str) -> _Release:
 
 _RELEASES: Final = (
     _debian("12", "Bookworm", "2026-06-01"),
-    _debian("12", "Bookworm", "2026-01-12"),
     _debian("13", "Trixie", "2026-05-18"),
     _ubuntu("22.04", "2026-04-20"),
     _ubuntu("24.04", "2026-05-04"),

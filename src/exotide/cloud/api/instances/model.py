@@ -92,7 +92,11 @@ class Instance:
 
     def view(self) -> dict[str, object]:
         """Return everything."""
-        shown = self.summary() | {"disk-size": self.plan.disk_gib}
+        shown = self.summary() | {
+            "disk-size": self.plan.disk_gib,
+            "tpm-enabled": False,
+            "secureboot-enabled": False,
+        }
         if self.plan.anti_affinity_groups:
             groups = self.plan.anti_affinity_groups
             shown["anti-affinity-groups"] = [{"id": group} for group in groups]

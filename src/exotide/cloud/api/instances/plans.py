@@ -140,12 +140,12 @@ def _known(body: Fields, name: str, known: Container[str]) -> tuple[str, ...] | 
 
 
 def _keys(world: World, body: Fields) -> tuple[str, ...] | None:
-    """An `ssh-key` with an empty name means none."""
+    """An `ssh-key` with no or an empty name means none: clients send both."""
     single, several = body.nested("ssh-key"), body.objects("ssh-keys")
     if several is not None:
         names = [item.must("name", item.text("name")) for item in several]
     elif single is not None:
-        name = single.must("name", single.text("name", least=0))
+        name = single.text("name", least=0)
         names = [name] if name else []
     else:
         return None
