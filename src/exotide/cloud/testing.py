@@ -8,6 +8,7 @@ known cannot be rebooted, members are set only on services that exist.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -323,6 +324,14 @@ class RunningCloud:
         """What the agents and `exotide` read."""
         return self.access.environment()
 
+    def on_loop(self, work: Callable[[], object]) -> None:
+        """Do something where the cloud lives, and wait until it is done."""
+
+        async def run() -> None:
+            work()
+
+        asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+
     def settle(self, timeout_s: float = 10.0) -> None:
         """Wait until no operation and no healing is under way."""
         settling = self.cloud.world.background.settle()
@@ -341,6 +350,7 @@ def running_cloud(
     key: str = "EXOtestkey000000000000000",
     secret: str = "testsecret",  # noqa: S107 - of a cloud that lives as long as a test
     tls: TlsSource | None = None,
+    more_sockets: Callable[[int], Sequence[socket.socket]] = lambda _: (),
 ) -> Iterator[RunningCloud]:
     """Serve the API on a random port of 127.0.0.1, in a thread of its own, on any drivers."""
     servers = servers if servers is not None else FakeServers()
@@ -351,7 +361,7 @@ def running_cloud(
         servers=servers,
         balancers=balancers,
         access=access,
-        sockets=[sock],
+        sockets=[sock, *more_sockets(access.port)],
         pace=pace or Pace(),
         quotas=quotas,
         store=store,
