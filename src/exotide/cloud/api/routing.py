@@ -79,15 +79,19 @@ _Pattern = tuple[_Part, ...]
 
 
 class Router:
-    """Finds the endpoint of a method and path; fixed texts win over parameters."""
+    """
+    Finds the endpoint of a method and path; fixed texts win over parameters.
+
+    Every path begins with a fixed text, the kind of resource.
+    """
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._methods: dict[_Pattern, dict[str, Endpoint]] = {}
         for endpoint in endpoints:
             self._methods.setdefault(_pattern_of(endpoint.path), {})[endpoint.method] = endpoint
-        self._by_length: dict[int, list[_Pattern]] = {}
+        self._by_kind: dict[tuple[str, int], list[_Pattern]] = {}
         for pattern in sorted(self._methods, key=lambda parts: [p.is_parameter for p in parts]):
-            self._by_length.setdefault(len(pattern), []).append(pattern)
+            self._by_kind.setdefault((pattern[0].text, len(pattern)), []).append(pattern)
 
     def find(self, method: str, path: str) -> tuple[Endpoint, dict[str, str]]:
         """
@@ -98,7 +102,7 @@ class Router:
             NotAllowed: The path has other methods.
         """
         parts = path.removeprefix("/").split("/")
-        for pattern in self._by_length.get(len(parts), ()):
+        for pattern in self._by_kind.get((parts[0], len(parts)), ()):
             if all(expected.takes(part) for expected, part in zip(pattern, parts, strict=True)):
                 methods = self._methods[pattern]
                 if method not in methods:
