@@ -131,16 +131,21 @@ def test_parameters_come_from_path_query_and_body_and_are_written_in_snake_case(
         ("GET", "/instance", None, (("manager_id", "mine"),)),
         ("POST", "/instance", {"public_ip_assignment": "none"}, ()),
         ("POST", "/instance", {"instance_type": {"id": "mine"}}, ()),
+        ("GET", "/instance-pool/mine\0", None, ()),
+        ("GET", "/instance", None, (("manager-id", "mine\0x"),)),
+        ("POST", "/instance", {"public-ip-assignment\0": "none"}, ()),
+        ("POST", "/instance", {"labels": {"role\0": "web"}}, ()),
     ],
 )
 def test_a_field_that_the_operation_does_not_use_cannot_mislead_a_policy(
-    method: str, path: str, body: dict[str, str] | None, query: tuple[tuple[str, str], ...]
+    method: str, path: str, body: dict[str, Any] | None, query: tuple[tuple[str, str], ...]
 ) -> None:
     policy = rules(
         "operation == 'get-instance-pool' && parameters.id == 'mine'",
         "operation == 'list-instances' && parameters.manager_id == 'mine'",
         "operation == 'create-instance' && parameters.public_ip_assignment == 'none'",
         "operation == 'create-instance' && parameters.instance_type.id == 'mine'",
+        "operation == 'create-instance' && parameters.labels.role == 'web'",
     )
     api = LocalApi()
     role = api.call("POST", "/v2/iam-role", {"name": "one", "policy": policy}).body["reference"]

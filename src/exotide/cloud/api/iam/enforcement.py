@@ -128,13 +128,21 @@ def _parameters(call: Call) -> dict[str, object]:
 def _renamed(values: Mapping[str, object], depth: int = _DEEPEST) -> dict[str, object]:
     """The API has no name with an underscore: whoever sends one means to mislead a policy."""
     return {
-        _snake(name): value if name in _FREE_KEYS else _plain(value, depth)
+        _snake(_whole(name)): _kept(value) if name in _FREE_KEYS else _plain(value, depth)
         for name, value in values.items()
         if "_" not in name
     }
 
 
+def _kept(labels: object) -> object:
+    if not isinstance(labels, dict):
+        return None
+    return {_whole(name): _plain(value, 0) for name, value in labels.items()}
+
+
 def _plain(value: object, depth: int) -> object:
+    if isinstance(value, str):
+        return _whole(value)
     if not isinstance(value, dict | list):
         return value
     if depth == 0:
@@ -142,6 +150,11 @@ def _plain(value: object, depth: int) -> object:
     if isinstance(value, list):
         return [_plain(item, depth - 1) for item in value]
     return _renamed(value, depth - 1)
+
+
+def _whole(text: str) -> str:
+    """The runtime reads texts up to a NUL; without one it sees all, and no more than was sent."""
+    return text.replace("\0", "\ufffd")
 
 
 def _snake(name: str) -> str:

@@ -45,7 +45,11 @@ def check(expression: str) -> None:
 
 
 def is_true(expression: str, bindings: Mapping[str, object]) -> bool | None:
-    """Evaluate; None if that is not possible, or if the result is neither true nor false."""
+    """
+    Evaluate; None if that is not possible, or if the result is neither true nor false.
+
+    Texts in the bindings must not have NUL characters: the runtime would cut them there.
+    """
     try:
         found = _compiled(expression).eval(data=bindings)
         # Other values stay unread: the runtime miscounts its references to None.
