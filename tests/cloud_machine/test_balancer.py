@@ -264,3 +264,15 @@ async def test_what_does_not_exist_or_cannot_be_done_is_refused(stand: Stand) ->
     await stand.balancers.delete("3")
     await stand.balancers.delete_service(stand.nlb_id, WEB.id)
     assert not stand.tools.answers(f"http://{stand.ip}:{stand.port}/")
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_service_ends_however_soon_after_a_change_of_members(
+    stand: Stand, turns: int
+) -> None:
+    await asyncio.sleep(0.3)  # until nothing is to do, and the next look is awaited
+    await stand.members([])
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await stand.balancers.delete_service(stand.nlb_id, WEB.id)

@@ -141,8 +141,7 @@ class Service:
         """End HAProxy and its connections."""
         if self._watch is not None:
             self._watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
+            await asyncio.wait([self._watch])
         async with self._lock:
             await self._kill(self._process)
             self._process = None
@@ -229,8 +228,11 @@ class Service:
     async def _rest(self) -> None:
         busy = any(member.stage is not Stage.SERVING for member in self._members)
         self._wake.clear()
+        # In Python 3.11, wait_for forgets a cancellation that comes with the event: stop would wait
+        # for ever.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), BUSY_LOOK_S if busy else CALM_LOOK_S)
+            async with asyncio.timeout(BUSY_LOOK_S if busy else CALM_LOOK_S):
+                await self._wake.wait()
 
     async def _look(self) -> None:
         if self._process is None or self._process.returncode is not None:
