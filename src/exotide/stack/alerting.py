@@ -32,6 +32,7 @@ GRAFANA_FILES: Final = (
     "grafana/provisioning/alerting/rules.yaml",
     "grafana/provisioning/alerting/contact-points.yaml",
     "grafana/provisioning/alerting/policies.yaml",
+    "grafana/provisioning/plugins/none.yaml",
     "grafana/dashboards/pool.json",
 )
 

@@ -1,0 +1,215 @@
+"""The dashboard and the rules, judged by a real Grafana server where one is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from exotide_autoscaler.metrics import Metrics
+from exotide_servicediscovery.metrics import Metrics as DiscoveryMetrics
+from prometheus_client import generate_latest
+
+from exotide.stack.alerting import grafana_files, monitoring_files
+from exotide.stack.durations import parse_s
+
+from .parts import Member, Sink, answers, exporter, free_port, running, served, webhooks
+
+SPEED = 30.0
+TOKEN = "webhook-token-of-the-test"
+PASSWORD = "password-of-the-test"
+NAME = re.compile(r"\b(?:exotide|node)[a-z_:]*_[a-z_:]+\b|\bup\b")
+ELSEWHERE = {"up", "exotide:stack:eur_per_hour"}
+"""Prometheus makes the first itself; the second is in the rules that a stack's prices make."""
+
+
+def parsed(name: str, speed: float = 1) -> Any:
+    return yaml.safe_load(grafana_files(speed=speed)[f"grafana/{name}"])
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(grafana_files()["grafana/dashboards/pool.json"])
+    return found
+
+
+def expressions() -> list[str]:
+    shown = dashboard()
+    panels = [target["expr"] for panel in shown["panels"] for target in panel["targets"]]
+    return panels + [each["expr"] for each in shown["annotations"]["list"]]
+
+
+def test_every_query_of_the_dashboard_is_about_numbers_that_somebody_gives() -> None:
+    given = {
+        family.split()[2]
+        for registry in (Metrics().registry, DiscoveryMetrics().registry)
+        for family in generate_latest(registry).decode().splitlines()
+        if family.startswith("# TYPE")
+    }
+    rules = yaml.safe_load(monitoring_files()["prometheus/rules/pool-cpu.yml"])
+    recorded = {rule.get("record") for rule in rules["groups"][0]["rules"]}
+    app = Path(__file__).parents[2] / "slowapp/slowapp.py"
+    for expression in expressions():
+        for name in NAME.findall(expression):
+            if name.startswith("exotide_slowapp_"):
+                assert name.removeprefix("exotide_slowapp_") in app.read_text(), name
+            else:
+                known = given | recorded | ELSEWHERE
+                assert {name, re.sub(r"_(sum|count|bucket)$", "", name)} & known, name
+
+
+def test_the_two_graphs_of_the_assignment_show_the_thresholds_of_the_two_alerts() -> None:
+    panels = {str(panel["id"]): panel for panel in dashboard()["panels"]}
+    rules = parsed("provisioning/alerting/rules.yaml")["groups"][0]["rules"]
+    limits = {}
+    for rule in rules:
+        panel = panels[rule["annotations"]["__panelId__"]]
+        (evaluator,) = [
+            condition["evaluator"]
+            for each in rule["data"]
+            for condition in each["model"].get("conditions", [])
+        ]
+        lines = [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+        assert evaluator["params"][0] in lines
+        assert panel["targets"][0]["expr"] == rule["data"][0]["model"]["expr"]
+        limits[rule["labels"]["autoscale"]] = (evaluator["type"], *evaluator["params"], rule["for"])
+    assert limits == {"up": ("gt", 80, "1m"), "down": ("lt", 20, "1m")}
+
+
+def test_missing_data_errors_and_resolved_alerts_never_scale() -> None:
+    rules = parsed("provisioning/alerting/rules.yaml")["groups"][0]["rules"]
+    assert {(rule["noDataState"], rule["execErrState"]) for rule in rules} == {("OK", "OK")}
+    points = parsed("provisioning/alerting/contact-points.yaml")["contactPoints"]
+    assert all(each["disableResolveMessage"] for point in points for each in point["receivers"])
+
+
+def test_a_repeat_truly_comes_after_five_minutes() -> None:
+    """Grafana looks at ticks of group_interval and wants more than repeat_interval to be over."""
+    (tree,) = parsed("provisioning/alerting/policies.yaml")["policies"]
+    for route in tree["routes"]:
+        tick_s, repeat_s = parse_s(route["group_interval"]), parse_s(route["repeat_interval"])
+        assert (repeat_s // tick_s + 1) * tick_s == 300
+
+
+@pytest.mark.parametrize("speed", [1, 6, 7.3, 60])
+def test_grafana_s_scheduler_can_keep_every_speed(speed: float) -> None:
+    (group,) = parsed("provisioning/alerting/rules.yaml", speed)["groups"]
+    assert parse_s(group["interval"]) % 10 == 0
+
+
+def find_grafana() -> tuple[str, str]:
+    """Give program and home; EXOTIDE_GRAFANA and EXOTIDE_GRAFANA_HOME name those of a build."""
+    program = os.environ.get("EXOTIDE_GRAFANA") or shutil.which("grafana")
+    home = os.environ.get("EXOTIDE_GRAFANA_HOME", "/usr/share/grafana")
+    if not program or not Path(home, "conf/defaults.ini").exists():
+        pytest.skip(
+            "no Grafana server: install the package grafana, or set EXOTIDE_GRAFANA (program)"
+            " and EXOTIDE_GRAFANA_HOME (its folder with conf/ and public/)"
+        )
+    return program, home
+
+
+@dataclass(frozen=True)
+class Watched:
+    member: Member
+    sink: Sink
+    url: str
+    log: Path
+
+    def get(self, path: str) -> Any:
+        auth = ("admin", PASSWORD)
+        answer = httpx2.get(f"{self.url}{path}", auth=auth, trust_env=False, timeout=20)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """Prometheus and Grafana with the files as a stack gets them, thirty times faster."""
+    program, home = find_grafana()
+    member, sink, prometheus, grafana = Member(), Sink(), free_port(), free_port()
+    with ExitStack() as stack:
+        target = f"127.0.0.1:{stack.enter_context(served(exporter(member)))}"
+        hooks = stack.enter_context(served(webhooks(sink)))
+        (tmp_path / "service-discovery").mkdir()
+        targets = json.dumps([{"targets": [target], "labels": {}}])
+        (tmp_path / "service-discovery/config.json").write_text(targets)
+        files = monitoring_files(speed=SPEED) | grafana_files(speed=SPEED)
+        del files["alertmanager/self.json"]
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text.replace("/srv/", f"{tmp_path}/"))
+        stack.enter_context(
+            running(
+                tmp_path / "prometheus.log",
+                "prometheus",
+                f"--config.file={tmp_path}/prometheus/prometheus.yml",
+                f"--storage.tsdb.path={tmp_path}/prometheus/data",
+                f"--web.listen-address=127.0.0.1:{prometheus}",
+            )
+        )
+        environment = {
+            "GF_PATHS_PROVISIONING": f"{tmp_path}/grafana/provisioning",
+            "GF_PATHS_DATA": f"{tmp_path}/grafana/data",
+            "GF_PATHS_PLUGINS": f"{tmp_path}/grafana/plugins",
+            "GF_SERVER_HTTP_ADDR": "127.0.0.1",
+            "GF_SERVER_HTTP_PORT": str(grafana),
+            "GF_SECURITY_ADMIN_PASSWORD": PASSWORD,
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+            "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+            # A first start tells its receivers only at the next poll.
+            "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
+            "PROMETHEUS_URL": f"http://127.0.0.1:{prometheus}",
+            "WEBHOOK_BASE": f"http://127.0.0.1:{hooks}",
+            "WEBHOOK_TOKEN": TOKEN,
+        }
+        log = tmp_path / "grafana.log"
+        server = (program, "server", "--homepath", home)
+        stack.enter_context(running(log, *server, env=environment))
+        answers(f"http://127.0.0.1:{prometheus}/-/ready")
+        answers(f"http://127.0.0.1:{grafana}/api/health", within_s=90)
+        yield Watched(member, sink, f"http://127.0.0.1:{grafana}", log)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_real_grafana_takes_every_file_and_calls_up_with_the_token_and_never_when_it_calms(
+    watched: Watched,
+) -> None:
+    """In real time, as it is Grafana's own timers that are tested; about a minute and a half."""
+    assert watched.get("/api/dashboards/uid/exotide")["meta"]["folderTitle"] == "Autoscaling"
+    assert watched.get("/api/datasources/uid/prometheus")["isDefault"]
+    (group,) = watched.get("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
+    assert [rule["name"] for rule in group["rules"]] == ["CPU high", "CPU low"]
+
+    watched.member.busy_ratio = 0.95
+    watched.sink.wait_for(1, timeout_s=120)
+    _, path, body, bearer = watched.sink.calls[0]
+    assert (path, bearer, body["status"]) == ("/up", f"Bearer {TOKEN}", "firing")
+    assert body["commonLabels"]["autoscale"] == "up"
+    summary = body["alerts"][0]["annotations"]["summary"]
+    assert re.fullmatch(r"The pool's average CPU is 9\d %, above 80 %", summary)
+
+    watched.member.busy_ratio = 0.5
+    time.sleep(30)  # the alert resolves, and ticks pass in which a call would come
+    calls = len(watched.sink.calls)
+    time.sleep(25)
+    assert len(watched.sink.calls) == calls
+    assert {path for _, path, _, _ in watched.sink.calls} == {"/up"}
+    assert all(body["status"] == "firing" for _, _, body, _ in watched.sink.calls)
+
+    troubled = re.compile(r"logger=(provisioning|ngalert|accesscontrol).*level=(warn|error)")
+    lines = watched.log.read_text().splitlines()
+    assert [line for line in lines if troubled.search(line)] == []
