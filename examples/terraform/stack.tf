@@ -150,7 +150,7 @@ resource "exoscale_instance_pool" "members" {
   user_data = <<-EOT
     #cloud-config
     write_files:
-      - path: /etc/release-of-the-app
+      - path: /srv/slowapp/release
         content: ${var.release}
   EOT
 
@@ -196,12 +196,12 @@ resource "exoscale_compute_instance" "monitoring" {
   disk_size          = 10
   ssh_keys           = [exoscale_ssh_key.operator.name]
   security_group_ids = [exoscale_security_group.watchers.id]
-  labels             = { role = "watcher" }
+  labels             = { role = "monitoring" }
 
   user_data = <<-EOT
     #cloud-config
     write_files:
-      - path: /etc/exotide/pool
+      - path: /srv/exotide/pool
         content: ${exoscale_instance_pool.members.id}
   EOT
 }

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from exotide.cloud.ports import ServerFailed
 from exotide.cloud.servers import permissions, programs, roles
 from exotide.cloud.servers.errors import HostUnsuitable, MissingProgram, NoPermission
 from exotide.cloud.servers.roles import Kit, Program
@@ -57,9 +56,9 @@ def test_a_server_without_a_role_runs_the_given_command(tmp_path: Path) -> None:
     assert found["command"].argv == ("/bin/sh", "-c", "sleep 9")
 
 
-def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ServerFailed, match="got: database"):
-        chosen("database", tmp_path)
+def test_a_role_of_somebody_else_is_only_a_label(tmp_path: Path) -> None:
+    assert list(chosen("database", tmp_path)) == ["node-exporter"]
+    assert list(chosen("web", tmp_path, command="sleep 9")) == ["command", "node-exporter"]
 
 
 def test_no_program_inherits_the_environment_of_the_cloud() -> None:

@@ -295,7 +295,7 @@ async def test_four_servers_boot_at_once_and_see_their_own_srv(
         pytest.param(
             {"user_data": b"#cloud-config\nwrite_files: [{path: /etc/x}]"}, "below /srv", id="path"
         ),
-        pytest.param({"labels": {"role": "database"}}, "got: database", id="role"),
+        pytest.param({"user_data": b"#cloud-config\nwrite_files: 7"}, "write_files", id="kind"),
     ],
 )
 async def test_a_server_that_cannot_start_leaves_nothing(

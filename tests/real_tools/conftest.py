@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,19 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls(tmp_path_factory.mktemp("data") / "exotide/ca")
 
 
-@pytest.fixture(scope="session")
-def cell() -> Iterator[Cell]:
+@contextmanager
+def cell_or_skip() -> Iterator[Cell]:
     with ExitStack() as stack:
         try:
             cell = stack.enter_context(Cell())
         except CellFailed as error:
             pytest.skip(f"NOT TESTED: {error}; allow user namespaces, or run as root")
+        yield cell
+
+
+@pytest.fixture(scope="session")
+def cell() -> Iterator[Cell]:
+    with cell_or_skip() as cell:
         yield cell
 
 
