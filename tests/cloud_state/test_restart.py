@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exoscale.api.exceptions import ExoscaleAPIAuthException
 from exoscale.api.v2 import Client
 
 from exotide.cloud.api.app import Api
@@ -53,6 +54,10 @@ class Life:
             "groups": client.list_security_groups()["security-groups"],
             "keys": client.list_ssh_keys()["ssh-keys"],
             "balancers": client.list_load_balancers()["load-balancers"],
+            "apart": client.list_anti_affinity_groups()["anti-affinity-groups"],
+            "roles": client.list_iam_roles()["iam-roles"],
+            "keys to the API": client.list_api_keys()["api-keys"],
+            "policy": client.get_iam_organization_policy(),
         }
         listed = client.list_instances()["instances"]
         return shown | {"instances": [client.get_instance(id=each["id"]) for each in listed]}
@@ -160,6 +165,29 @@ def test_a_change_that_was_under_way_is_finished_with_its_operation(life: Begin)
         assert second.account.members(pool) == members
         assert second.client.get_instance_pool(id=pool)["state"] == "running"
         assert {spec.id for spec in second.servers.started} == set(members[3:])
+
+
+def test_a_key_of_a_role_is_good_for_the_same_after_a_restart_and_a_deleted_one_for_nothing(
+    life: Begin,
+) -> None:
+    deny = {"default-service-strategy": "deny", "services": {"compute": {"type": "allow"}}}
+    with life() as first:
+        client, account = first.client, first.account
+        role = account.done(client.create_iam_role(name="reader", policy=deny))
+        good, gone = (client.create_api_key(name=name, role_id=role) for name in ("good", "gone"))
+        account.done(client.delete_api_key(id=gone["key"]))
+        apart = account.done(client.create_anti_affinity_group(name="apart", description="d"))
+        account.pool(2, anti_affinity_groups=[{"id": apart}])
+        before = first.everything()
+    with life(first) as second:
+        assert second.everything() == before
+        for key, message in ((good, "role policy"), (gone, "Invalid|unknown|credential")):
+            client = Client(key["key"], key["secret"], url=second.cloud.url)
+            with pytest.raises(ExoscaleAPIAuthException, match=message):
+                client.list_iam_roles()
+            if key is good:
+                assert len(client.list_instances()["instances"]) == 2
+            client.http_client.close()
 
 
 def test_a_server_that_nobody_knows_is_removed(life: Begin) -> None:

@@ -76,7 +76,8 @@ class Entry:
 
 
 def publish(folder: Path, entry: Entry) -> None:
-    """Write a cloud's file in one step; only its owner may read it."""
+    """Write a cloud's file in one step, at its start; only its owner may read it."""
+    (folder / DOOMED).unlink(missing_ok=True)
     fresh = folder / f"{NAME}.new"
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -173,6 +173,7 @@ def _machines(wanted: Wanted) -> Driver:
         run_dir=wanted.run_dir,
         cores_per_vcpu=wanted.vcpu_cores,
         recipe=default_recipe(extra_packages=wanted.machine_packages),
+        network_number=wanted.network_number,
     )
     return _driver(servers, wanted, why="", lasts=False)
 

@@ -3,7 +3,8 @@ Which clouds live, and how to remove every trace of one that does not.
 
 A cloud makes its folder first and removes it last, and holds a lock in it while it lives. The
 kernel frees the lock when the process ends, however it ends. So a folder whose lock is free is
-a dead cloud, and everything that carries its id is a leftover. Nothing else is ever touched.
+a dead cloud, and everything that carries its id is a leftover, unless the cloud is kept: then its
+servers wait for its next start. Nothing else is ever touched.
 """
 
 from __future__ import annotations
@@ -151,6 +152,7 @@ def _folders(run_dir: Path, kind: str) -> list[Path]:
         if CLOUD_ID.fullmatch(folder.name)
         and (folder / LOCK).exists()
         and _kind(folder) in {kind, NO_PROCESS}
+        and kept_in(folder) is None
     )
 
 

@@ -10,7 +10,7 @@ from exotide.cloud.servers.machine import Folder
 from exotide.cloud.servers.machines.machine import NspawnMachine
 from exotide.cloud.servers.machines.rootfs import CACHE, Recipe, prepare
 from exotide.cloud.servers.machines.underlay import Machines
-from exotide.cloud.servers.network import NAMESPACES, server_namespace, short
+from exotide.cloud.servers.network import NAMESPACES, Network, server_namespace, short
 from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.roles import Program
 from exotide.cloud.servers.slots import Server
@@ -35,6 +35,7 @@ class MachineServers(ProcessServers):
     Args:
         recipe: What the root file system holds. None: `default_recipe`.
         cache: Where root file systems are kept.
+        network_number: N of the 198.18.N.0/24 that a predecessor had. None: any that is free.
     """
 
     def __init__(
@@ -45,12 +46,13 @@ class MachineServers(ProcessServers):
         cores_per_vcpu: float | None = None,
         recipe: Recipe | None = None,
         cache: Path = CACHE,
+        network_number: int | None = None,
     ) -> None:
         super().__init__(
             cloud_id=cloud_id,
             run_dir=run_dir,
             cores_per_vcpu=cores_per_vcpu,
-            underlay=Machines(cloud_id),
+            underlay=Machines(cloud_id, network=Network(cloud_id, wanted=network_number)),
         )
         self._recipe, self._cache = recipe or default_recipe(), cache
         self._rootfs: Path | None = None
