@@ -151,7 +151,7 @@ def test_the_settings_shown_hold_no_secret(tmp_path: Path) -> None:
     access = find_access(8123, states=tmp_path)
     assert access is not None
     assert settings_for(access, Plan()).http_port == 8080
-    shown = described(Plan(), settings_for(access, Plan()))
+    shown = described(Plan(), settings_for(access, Plan()), servers=access.servers)
     assert "hush" not in str(shown)
     assert "EXOk" not in str(shown)
     assert shown["autoscaler"] == "one change per 10 s, size 1 to 4"

@@ -45,6 +45,8 @@ class Scene:
     generator: Generator
     watches: Watches
     logs: str
+    servers: str
+    """What the cloud's servers are, and why."""
 
 
 def perform(plan: Plan, screen: Screen) -> Run:
@@ -108,6 +110,7 @@ def _everything(plan: Plan, screen: Screen, folder: Path) -> Iterator[Scene]:
             generator=generator,
             watches=watches,
             logs=f"{folder} and, of the servers, {access.folder}",
+            servers=access.servers,
         )
 
 
@@ -224,12 +227,12 @@ def _run(
         goals=plan.goals,
         samples=tuple(recorder.samples),
         decisions=tuple(recorder.decisions()),
-        settings=described(plan, settings),
+        settings=described(plan, settings, servers=scene.servers),
         failure=failure,
     )
 
 
-def described(plan: Plan, settings: StackSettings) -> dict[str, str]:
+def described(plan: Plan, settings: StackSettings, *, servers: str) -> dict[str, str]:
     """The settings that a reader needs to repeat the run; no secret is among them."""
     speed = settings.speed
     return {
@@ -247,4 +250,5 @@ def described(plan: Plan, settings: StackSettings) -> dict[str, str]:
         "goals": f"size {plan.goals.size}, CPU below {plan.goals.cpu_ratio * 100:g} % and p95 "
         f"within {plan.goals.p95_s:g} s for {plan.goals.hold_s:g} s under load, then size 1",
         "cloud": "exotide cloud on one machine: real processes, HAProxy, Prometheus, Alertmanager",
+        "servers": servers,
     }

@@ -3,7 +3,9 @@ How much CPU time a server may still use: a bucket that is filled every period; 
 
 A look comes too late by nature, so a server uses more than it had; what is missing is a debt,
 and the server rests until it is paid. What is not used within a period is lost, as with the
-kernel's own limit: an idle server saves nothing up for a burst.
+kernel's own limit: an idle server saves nothing up for a burst. Only one step of the kernel's
+process times is kept: that much may have been used without being visible yet, and would be
+charged to the next period.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from typing import Final
 
 PERIOD_S: Final = 0.1
 """The kernel's own default."""
-SHORTEST_LOOK_S: Final = 0.01
-"""Process times advance in steps of 10 ms: looking more often shows nothing new."""
+STEP_S: Final = 0.01
+"""In which the times of processes advance."""
+SHORTEST_LOOK_S: Final = STEP_S
+"""Looking more often would show nothing new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,7 @@ def spend(bucket: Bucket, *, used_s: float, now_s: float, cores: float) -> Bucke
     quota_s = cores * PERIOD_S
     level_s = bucket.level_s - used_s
     if periods:
-        level_s = min(level_s + periods * quota_s, quota_s)
+        level_s = min(level_s + periods * quota_s, quota_s + STEP_S)
     return Bucket(level_s=level_s, period_began_s=bucket.period_began_s + periods * PERIOD_S)
 
 

@@ -28,6 +28,8 @@ FOLDER: Final = "trees"
 CLOUD_PREFIX: Final = "exotide-"
 WALK_EVERY_S: Final = bucket.PERIOD_S
 """Between two walks a new process is not counted; it is caught up with as its time is."""
+SPREAD: Final = 0.618
+"""Multiples of the golden section lie apart, however many there are."""
 STOP_ROUNDS: Final = 10
 """A tree that still forks after so many rounds is stopped again at the next look."""
 
@@ -66,6 +68,7 @@ class Governor:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._host_cores = os.cpu_count() or 1
+        self._limited = 0
 
     def create(self, group: str) -> None:
         with self._changed:
@@ -89,7 +92,7 @@ class Governor:
                 now_s = time.monotonic()
                 self._measure(governed, now_s)
                 governed.charged_s = governed.usage_s
-                governed.bucket = bucket.begin(now_s=now_s, cores=cores)
+                governed.bucket = bucket.begin(now_s=now_s - self._offset_s(), cores=cores)
                 governed.look_at_s = now_s
             governed.cores = cores
             if cores is not None and (self._thread is None or not self._thread.is_alive()):
@@ -192,6 +195,11 @@ class Governor:
         if governed.stopped and not any(map(governed.tree.is_stopped, governed.roots)):
             trees.send(governed.tree.below(self._spared), signal.SIGCONT)
             governed.stopped = False
+
+    def _offset_s(self) -> float:
+        """Spread the groups' periods: those that begin together compete for the host's cores."""
+        self._limited += 1
+        return self._limited * SPREAD % 1.0 * bucket.PERIOD_S
 
     def _known(self, group: str) -> Governed:
         try:
