@@ -210,6 +210,25 @@ def test_members_serve_on_without_their_cloud_and_are_adopted_as_they_are(
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
 
 
+def test_a_balancer_with_another_configuration_hands_its_port_to_a_fresh_one(kept: Kept) -> None:
+    with client_of(kept.start()) as client:
+        pool, ip = make_stack(client, 2)
+        (nlb,) = client.list_load_balancers()["load-balancers"]
+    with Traffic(ip) as traffic:
+        kept.end(signal.SIGKILL)
+        (config,) = kept.run_dir.glob(f"*/nlb-{nlb['id'][:8]}/*.cfg")
+        (before,) = kept.pids(nlb["id"])
+        # As if the cloud had been killed between the order to change the service and the change.
+        config.write_text(config.read_text().replace("timeout client 10m", "timeout client 9m"))
+        with client_of(kept.start()) as client:
+            until(lambda: statuses(client, nlb["id"]) == ["success"] * 2)
+            until(lambda: before not in kept.pids(nlb["id"]))
+            served = traffic.good
+            until(lambda: traffic.good > served + 50)
+            assert client.get_instance_pool(id=pool)["size"] == 2
+    assert traffic.bad == []
+
+
 def fetched(url: str) -> str:
     with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
         return str(answer.read().decode())
