@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 import uuid
 from asyncio.subprocess import DEVNULL, PIPE
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exotide.cloud.ports import ServerFailed
 from exotide.cloud.servers.loopback.governor import Governor
 from exotide.cloud.servers.loopback.housing import LoopbackHousing
 from exotide.cloud.servers.loopback.network import LoopbackNetwork
@@ -134,6 +136,16 @@ async def test_the_death_of_the_first_process_takes_all_others_along(
     await tools.eventually(lambda: bool(deaths))
     await tools.eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
     assert servers._ready_groups.pids(servers._group(spec)) == []
+
+
+async def test_a_port_that_a_program_of_the_host_took_is_named(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    spec = tools.spec(servers)
+    taken = socket.create_server((spec.ip, 9100))
+    with taken, pytest.raises(ServerFailed, match=r"port 9100 at 127\.77\.\d+\.\d+: .* stop it"):
+        await servers.start(spec)
+    await servers.start(spec)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ class Machine:
         Raises:
             ServerFailed: with the reason; no process is left.
         """
+        self._housing.require([program.port for program in programs if program.port])
         config = self.folder.path / "init.json"
         config.touch(mode=0o600)
         config.write_text(json.dumps(self._config(programs)))

@@ -100,6 +100,9 @@ class NamespaceHousing:
     def fit(self, text: str) -> str:
         return text
 
+    def require(self, ports: Sequence[int]) -> None:
+        """Every port is free: the network is new."""
+
     def listening(self, pid: int) -> set[int]:
         return listening_ports(pid)
 

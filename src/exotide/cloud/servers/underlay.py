@@ -85,6 +85,9 @@ class Housing(Protocol):
     def fit(self, text: str) -> str:
         """Change what is written for a machine of its own (addresses, /srv) to fit here."""
 
+    def require(self, ports: Sequence[int]) -> None:
+        """Make sure that the server can have these TCP ports. Raises ServerFailed."""
+
     def listening(self, pid: int) -> set[int]:
         """Give the TCP ports that listen at the server's address; `pid` is its process."""
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from exotide.cloud.ports import ServerFailed
 from exotide.cloud.servers import cgroups
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.loopback.governor import MARK
@@ -61,6 +63,19 @@ class LoopbackHousing:
         if self.own_mounts:
             return text
         return OWN_FOLDER.sub(lambda _: str(self.folder / "srv"), text)
+
+    def require(self, ports: Sequence[int]) -> None:
+        for port in ports:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self.ip, port))
+                except OSError as error:
+                    raise ServerFailed(
+                        f"server {self.name} cannot have port {port} at {self.ip}: "
+                        f"{error.strerror}; a program listens there, perhaps at all addresses "
+                        "of this machine: stop it, or bind it to 127.0.0.1"
+                    ) from error
 
     def listening(self, pid: int) -> set[int]:
         return listening_ports(pid, self.ip)
