@@ -17,7 +17,8 @@ from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
 from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import Pace, World
-from exotide.cloud.testing import FakeBalancers, FakeServers, watched
+from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.testing import FakeServers, watched
 
 T = TypeVar("T")
 KEY, SECRET, NOW = "EXOtestkey000000000000000", "testsecret", 1767225000.0

@@ -12,7 +12,8 @@ import structlog
 from exoscale.api.exceptions import ExoscaleAPIClientException
 from exoscale.api.v2 import Client
 
-from exotide.cloud.testing import FakeBalancers, FakeServers, RunningCloud, running_cloud
+from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.testing import FakeServers, RunningCloud, running_cloud
 
 from .asgi import LocalApi
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from exoscale.api.exceptions import ExoscaleAPIClientException
 
-from exotide.cloud.testing import FakeBalancers, FakeServers
+from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.testing import FakeServers
 
 from .conftest import Account
 

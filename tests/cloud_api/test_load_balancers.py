@@ -8,7 +8,8 @@ import pytest
 from exoscale.api.exceptions import ExoscaleAPIClientException
 
 from exotide.cloud.api.world import Pace
-from exotide.cloud.testing import FakeBalancers, FakeServers, running_cloud
+from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.testing import FakeServers, running_cloud
 
 from .conftest import Account
 

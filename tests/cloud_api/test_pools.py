@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from exotide.cloud.api.world import Pace
-from exotide.cloud.testing import FakeBalancers, FakeServers, running_cloud
+from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.testing import FakeServers, running_cloud
 
 from .conftest import Account, refused
 

@@ -17,9 +17,10 @@ from exotide.cloud.api.app import Api
 from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import World
 from exotide.cloud.errors import StateDamaged
+from exotide.cloud.fake_balancers import FakeBalancers
 from exotide.cloud.state.keeper import Keeper
 from exotide.cloud.state.store import FILE, Changes, Store
-from exotide.cloud.testing import FakeBalancers, FakeServers, RunningCloud, running_cloud
+from exotide.cloud.testing import FakeServers, RunningCloud, running_cloud
 from tests.cloud_api.conftest import Account
 
 PUBLIC_KEY = (

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from exotide.cloud.api.app import ENDPOINTS
 from exotide.cloud.api.routing import Endpoint
-from exotide.cloud.testing import FakeBalancers
+from exotide.cloud.fake_balancers import FakeBalancers
 from tests.cloud_api.asgi import LocalApi
 
 from .document import DOCUMENT, OPERATIONS

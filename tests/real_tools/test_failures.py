@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from exotide.cloud.fake_balancers import FakeBalancers
 from exotide.cloud.faults.model import (
     BrokenBody,
     Drop,
@@ -19,7 +20,7 @@ from exotide.cloud.faults.model import (
     ServerError,
     Timing,
 )
-from exotide.cloud.testing import FakeBalancers, FakeServers, RunningCloud
+from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools.terraform import TerraformFailed, Workspace
 
 SMALL = """
