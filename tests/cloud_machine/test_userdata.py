@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
 from exotide.cloud.servers import userdata
 from exotide.cloud.servers.errors import BadUserData
@@ -52,12 +53,11 @@ def test_user_data_that_is_no_cloud_config_has_no_files() -> None:
     ("entry", "message"),
     [
         pytest.param(
-            {"path": "/etc/passwd"}, r"write_files\[0\].path .* got: /etc/passwd", id="etc"
+            {"path": "/srv/../etc/x"}, r"write_files\[0\].path .* got: /srv/../etc/x", id="dots"
         ),
-        pytest.param({"path": "/srv/../etc/x"}, "below /srv", id="dots"),
-        pytest.param({"path": "/srv"}, "below /srv", id="srv-itself"),
-        pytest.param({"path": "srv/x"}, "below /srv", id="relative"),
-        pytest.param({}, "below /srv", id="no-path"),
+        pytest.param({"path": "/srv"}, "absolute path", id="srv-itself"),
+        pytest.param({"path": "srv/x"}, "absolute path", id="relative"),
+        pytest.param({}, "absolute path", id="no-path"),
         pytest.param({"path": "/srv/x", "encoding": "rot13"}, "got: rot13", id="encoding"),
         pytest.param({"path": "/srv/x", "permissions": "rw"}, "got: rw", id="permissions"),
         pytest.param(
@@ -70,6 +70,14 @@ def test_a_bad_entry_is_named(entry: object, message: str) -> None:
     with pytest.raises(BadUserData, match=message) as caught:
         userdata.parse(config(entry))
     assert "s3cret" not in str(caught.value)
+
+
+def test_files_elsewhere_are_left_out_and_the_server_boots_all_the_same(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        files = userdata.parse(config({"path": "/etc/passwd"}, {"path": "/srv/x"}))
+    userdata.write(files, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert logs[0]["paths"] == ["/etc/passwd"]
 
 
 def test_broken_yaml_is_named_by_line_and_shows_no_content() -> None:

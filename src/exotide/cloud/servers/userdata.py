@@ -10,9 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import structlog
 import yaml
 
 from exotide.cloud.servers.errors import BadUserData
+
+log = structlog.get_logger(__name__)
 
 HEADER: Final = b"#cloud-config"
 ROOT: Final = PurePosixPath("/srv")
@@ -26,7 +29,7 @@ class File:
     """One file that user-data wants."""
 
     path: PurePosixPath
-    """As the server sees it, below /srv."""
+    """As the server sees it."""
     content: bytes = field(repr=False)
     """Never shown: it may be a secret."""
     mode: int = 0o644
@@ -35,7 +38,9 @@ class File:
 
 def parse(user_data: bytes) -> tuple[File, ...]:
     """
-    Give the files that user-data wants; none for user-data that is no cloud-config.
+    Give the files below /srv that user-data wants; none for user-data that is no cloud-config.
+
+    Other files are left out: the rest of a process server's file system is the host's.
 
     Raises:
         BadUserData: with the field and its value, except for contents.
@@ -55,7 +60,11 @@ def parse(user_data: bytes) -> tuple[File, ...]:
     entries = document.get("write_files") or []
     if not isinstance(entries, list):
         raise BadUserData("user-data: write_files must be a list")
-    return tuple(_file(entry, f"write_files[{index}]") for index, entry in enumerate(entries))
+    read = [_file(entry, f"write_files[{index}]") for index, entry in enumerate(entries)]
+    elsewhere = [str(file.path) for file in read if not file.path.is_relative_to(ROOT)]
+    if elsewhere:
+        log.warning("user_data_files_left_out", paths=elsewhere, hint="only /srv is the server's")
+    return tuple(file for file in read if file.path.is_relative_to(ROOT))
 
 
 def fitted(files: tuple[File, ...], fit: Callable[[str], str]) -> tuple[File, ...]:
@@ -94,12 +103,9 @@ def _file(entry: object, name: str) -> File:
 
 def _path(value: object, name: str) -> PurePosixPath:
     path = PurePosixPath(str(value))
-    inside = path.is_relative_to(ROOT) and path != ROOT and ".." not in path.parts
-    if not isinstance(value, str) or not inside:
-        raise BadUserData(
-            f"user-data: {name}.path must be below /srv, where a process server's files live, "
-            f"got: {value}"
-        )
+    names_file = path.is_absolute() and path != ROOT and ".." not in path.parts
+    if not isinstance(value, str) or not names_file:
+        raise BadUserData(f"user-data: {name}.path must be a file's absolute path, got: {value}")
     return path
 
 
