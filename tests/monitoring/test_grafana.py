@@ -28,6 +28,10 @@ from .parts import Member, Sink, answers, exporter, free_port, running, served, 
 SPEED = 30.0
 TOKEN = "webhook-token-of-the-test"
 PASSWORD = "password-of-the-test"
+UNIT = (
+    Path(__file__).parents[2]
+    / "terraform/userdata/monitoring/root/etc/systemd/system/grafana-server.service.d/exotide.conf"
+)
 NAME = re.compile(r"\b(?:exotide|node)[a-z_:]*_[a-z_:]+\b|\bup\b")
 ELSEWHERE = {"up", "exotide:stack:eur_per_hour"}
 """Prometheus makes the first itself; the second is in the rules that a stack's prices make."""
@@ -118,6 +122,12 @@ def find_grafana() -> tuple[str, str]:
     return program, home
 
 
+def unit_environment(*, credentials: Path) -> dict[str, str]:
+    """Give what the monitoring server's unit tells Grafana."""
+    text = UNIT.read_text().replace("%d", str(credentials))
+    return dict(re.findall(r"\b(GF_\w+)=(\S+)", text))
+
+
 @dataclass(frozen=True)
 class Watched:
     member: Member
@@ -158,17 +168,13 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
                 f"--web.listen-address=127.0.0.1:{prometheus}",
             )
         )
-        environment = {
+        (tmp_path / "admin-password").write_text(PASSWORD)
+        environment = unit_environment(credentials=tmp_path) | {
             "GF_PATHS_PROVISIONING": f"{tmp_path}/grafana/provisioning",
             "GF_PATHS_DATA": f"{tmp_path}/grafana/data",
             "GF_PATHS_PLUGINS": f"{tmp_path}/grafana/plugins",
             "GF_SERVER_HTTP_ADDR": "127.0.0.1",
             "GF_SERVER_HTTP_PORT": str(grafana),
-            "GF_SECURITY_ADMIN_PASSWORD": PASSWORD,
-            "GF_ANALYTICS_REPORTING_ENABLED": "false",
-            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
-            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
-            "GF_PLUGINS_PREINSTALL_DISABLED": "true",
             # A first start tells its receivers only at the next poll.
             "GF_UNIFIED_ALERTING_ALERTMANAGER_CONFIG_POLL_INTERVAL": "10s",
             "PROMETHEUS_URL": f"http://127.0.0.1:{prometheus}",
