@@ -54,6 +54,7 @@ def start(
     vcpu_cores: _Positive | None = None,
     command: str | None = None,
     servers: drivers.Name = "auto",
+    machine_packages: tuple[Path, ...] = (),
     quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
     ca_dir: Path | None = None,
 ) -> int:
@@ -83,8 +84,11 @@ def start(
         Shell command that servers without the label `role` run.
     servers
         What servers are made of: `processes` with networks of their own (needs root), `loopback`
-        addresses of this machine (for anyone), or `none`, for work on the API alone. By itself it
-        takes processes where they are possible, else loopback, and says so.
+        addresses of this machine (for anyone), `machines` that boot Debian and run their real
+        user-data (needs root), or `none`, for work on the API alone. By itself it takes processes
+        where they are possible, else loopback, and says so.
+    machine_packages
+        Debian package files (.deb) that machines have beside Debian's own, such as Grafana's.
     quota
         Limits of the organisation that differ from a new one's: --quota.instance 250.
     ca_dir
@@ -99,6 +103,7 @@ def start(
         state=None if state is None else state.absolute(),
         pace=pace,
         servers=servers,
+        machine_packages=tuple(path.absolute() for path in machine_packages),
         quotas=quota or {},
         vcpu_cores=vcpu_cores,
         command=command,

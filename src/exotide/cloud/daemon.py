@@ -45,6 +45,8 @@ class Settings:
     """Host cores per vCPU. None: the driver decides by what the host has."""
     command: str | None = None
     """What servers without a role run, beside the node exporter."""
+    machine_packages: tuple[Path, ...] = ()
+    """Debian package files that machines have beside Debian's own."""
     ca_dir: Path | None = None
     """Folder of the certificate authority. None: no proxy mode."""
     state: Path | None = None
@@ -154,6 +156,7 @@ def _driver(
         run_dir=run_dir,
         vcpu_cores=settings.vcpu_cores,
         command=settings.command,
+        machine_packages=settings.machine_packages,
         state_file=None if store is None else store.file,
         network_number=None if known is None else known.network_number,
     )

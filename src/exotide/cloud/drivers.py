@@ -28,7 +28,9 @@ Name = Literal["auto", "processes", "loopback", "machines", "none"]
 HTTP: Final = 80
 NEEDS_ROOT: Final = frozenset({"ip", "nsenter", "mount", "umount", "nft"})
 """Programs that only servers with namespaces need."""
-MACHINES_ONLY: Final = frozenset({"systemd-nspawn", "systemctl", "mmdebstrap", "chroot"})
+MACHINES_ONLY: Final = frozenset(
+    {"systemd-nspawn", "systemctl", "mmdebstrap", "chroot", "apt-get", "apt-config", "dpkg-deb"}
+)
 """Programs that only machines need."""
 EMULATED: Final = ("servers and balancers are emulated: no address of theirs answers",)
 

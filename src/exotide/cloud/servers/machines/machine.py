@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ BOOT_WITHIN_S: Final = 20.0
 SET_UP_WITHIN_S: Final = 900.0
 """How long cloud-init may take before the machine's CPU is limited nevertheless."""
 LOOK_EVERY_S: Final = 0.05
+REBOOT: Final = 133
+"""systemd-nspawn ends with it when the machine wants to start again."""
 FINISHED: Final = "run/cloud-init/result.json"
 """cloud-init writes it at its end."""
 
@@ -37,7 +40,14 @@ exec "$@"
 
 
 class NspawnMachine:
-    """A machine from power-on to its end. Its disk is an overlay that stays over a reboot."""
+    """
+    A machine from power-on to its end. Its disk is an overlay that stays over a reboot.
+
+    Args:
+        rootfs: Lies below the overlay; never written.
+        entrances: Where to write a process id that shall be in the machine's control groups.
+        rebooted: Called when the machine starts again by itself.
+    """
 
     def __init__(
         self,
@@ -47,8 +57,9 @@ class NspawnMachine:
         rootfs: Path,
         namespace: Path,
         entrances: Sequence[Path],
+        rebooted: Callable[[], None],
     ) -> None:
-        self.spec, self.folder = spec, folder
+        self.spec, self.folder, self._rebooted = spec, folder, rebooted
         self._rootfs, self._namespace, self._entrances = rootfs, namespace, entrances
         self._process: Process | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -67,15 +78,7 @@ class NspawnMachine:
             ServerFailed: with the reason; no process is left.
         """
         await asyncio.to_thread(self._lay_out)
-        with (self.folder.logs / "console.log").open("ab") as console:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command(),
-                stdin=DEVNULL,
-                stdout=console,
-                stderr=console,
-                env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "SYSTEMD_LOG_LEVEL": "warning"},
-                start_new_session=True,  # Ctrl-C is for the cloud, which then halts its servers
-            )
+        self._process = await self._spawn()
         self._follower = asyncio.create_task(self._follow(self._process, died))
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + BOOT_WITHIN_S
@@ -98,17 +101,31 @@ class NspawnMachine:
     async def halt(self, *, grace_s: float) -> None:
         """Shut down cleanly, wait up to `grace_s`, then pull the plug."""
         self._stopping = True
-        process = self._process
-        if process is None or self._follower is None:
+        if self._process is None or self._follower is None:
             return
+        nspawn = _first_child(self._process.pid)
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM if grace_s > 0 else signal.SIGKILL)
+            if grace_s > 0 and nspawn is not None:
+                os.kill(nspawn, signal.SIGTERM)  # which it passes on as the machine likes it
+            else:
+                self._process.kill()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.ended.wait(), grace_s or BOOT_WITHIN_S)
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
-                process.kill()  # the container's PID 1 dies with it, and all others with PID 1
+                self._process.kill()  # its namespace dies with it, and all processes with that
         await self._follower
+
+    async def _spawn(self) -> Process:
+        with (self.folder.logs / "console.log").open("ab") as console:
+            return await asyncio.create_subprocess_exec(
+                *self._command(),
+                stdin=DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", "SYSTEMD_LOG_LEVEL": "warning"},
+                start_new_session=True,  # Ctrl-C is for the cloud, which then halts its servers
+            )
 
     def fit(self, text: str) -> str:
         """Change nothing: a machine is what the text was written for."""
@@ -123,9 +140,9 @@ class NspawnMachine:
         """Give the machine's PID 1 as the host sees it, once it is systemd."""
         if self._process is None or self.ended.is_set():
             return None
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            pid = self._process.pid
-            first = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        nspawn = _first_child(self._process.pid)
+        first = None if nspawn is None else _first_child(nspawn)
+        with contextlib.suppress(OSError):
             if Path(f"/proc/{first}/comm").read_text().strip() == "systemd":
                 return first
         return None
@@ -163,13 +180,26 @@ class NspawnMachine:
             f"--bind-ro={self.folder.procfs}:/run/vproc",
         ]
         boot = ["/bin/sh", "-c", BOOT, "sh", str(self._rootfs), str(self.folder.path), *nspawn]
-        private = [find("unshare"), "--mount", "--propagation=private", *boot]
-        enter = [find("nsenter"), f"--net={self._namespace}", *private]
+        # systemd-nspawn's end alone leaves a machine that boots; that of its namespace leaves none.
+        own = [
+            "--mount",
+            "--propagation=private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]
+        enter = [find("nsenter"), f"--net={self._namespace}", find("unshare"), *own, *boot]
         # A machine whose cloud was killed must not live on with counters that stand still.
         return entered(self._entrances, [find("setpriv"), "--pdeathsig=KILL", *enter])
 
     async def _follow(self, process: Process, died: Callable[[str], None]) -> None:
-        code = await process.wait()
+        while (code := await process.wait()) == REBOOT and not self._stopping:
+            self._process = process = await self._spawn()
+            if not self._stopping:  # else `halt` has spoken to the one before
+                self._rebooted()
+                continue
+            process.kill()
         self.ended.set()
         if not self._stopping:
             died(f"it ended with code {code}; its console is {self.folder.logs / 'console.log'}")
@@ -178,3 +208,9 @@ class NspawnMachine:
         file = self.folder.logs / "console.log"
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         return lines[-1] if lines else f"it said nothing; its console was {file}"
+
+
+def _first_child(pid: int) -> int | None:
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return None

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,8 @@ import structlog
 
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import CommandFailed, HostUnsuitable
+from exotide.cloud.servers.machines import apt
+from exotide.cloud.servers.programs import find
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +44,7 @@ MASKED: Final = (
 """What a container does not need, or what the cloud has done for it."""
 DISABLED: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 """User-data decides what runs."""
+TELL_EVERY_S: Final = 10.0
 WHEELS: Final = "var/cache/exotide/wheels"
 FILES: Final = {
     # cloud-init tells Exoscale by the firmware's product name, which a container has not.
@@ -92,10 +95,10 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Ten characters that change with the recipe."""
+        """Ten characters that change with the recipe. Raises HostUnsuitable for a missing file."""
         parts = [SUITE, *PACKAGES, *MASKED, *DISABLED, *FILES, *FILES.values()]
         parts += [path.read_text() for path in self.requirements]
-        parts += [f"{path.name} {path.stat().st_size}" for path in self.extra_packages]
+        parts += [_content_of(path) for path in self.extra_packages]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
 
 
@@ -108,7 +111,7 @@ async def prepare(recipe: Recipe, *, cache: Path = CACHE) -> Path:
         CommandFailed: with the last words of what failed; nothing half-made is used.
         HostUnsuitable: the cache cannot be written.
     """
-    done = cache / f"debian-{recipe.digest}"
+    done = cache / f"debian-{await asyncio.to_thread(lambda: recipe.digest)}"
     try:
         lock = await asyncio.to_thread(_open_lock, cache)
     except OSError as error:
@@ -124,21 +127,60 @@ async def prepare(recipe: Recipe, *, cache: Path = CACHE) -> Path:
 
 async def _make(recipe: Recipe, done: Path) -> None:
     part = done.with_name(f"{done.name}.part")
+    for package in recipe.extra_packages:
+        await run("dpkg-deb", "--field", str(package), "Package")  # fails early for what is none
     await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
     log.info("root_file_system_is_made", folder=str(done), hint="once; it takes a minute or two")
+    try:
+        await _told("1 of 3: Debian and its packages", _install_debian(part))
+        await _told("2 of 3: packages given by file", _add_packages(part, recipe.extra_packages))
+        await _told("3 of 3: the agents' wheels", _add_wheels(part, recipe.requirements))
+        await asyncio.to_thread(_write_files, part)
+        await run("systemctl", f"--root={part}", "--quiet", "mask", *MASKED)
+        await run("systemctl", f"--root={part}", "--quiet", "disable", *DISABLED)
+        await asyncio.to_thread(part.rename, done)
+    except BaseException:
+        await asyncio.shield(asyncio.to_thread(shutil.rmtree, part, ignore_errors=True))
+        raise
+    log.info("root_file_system_is_ready", folder=str(done))
+
+
+async def _told(step: str, work: Coroutine[None, None, None]) -> None:
+    """Do the work, and tell every few seconds that it is still being done."""
+    task = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    try:
+        while not task.done():
+            log.info("root_file_system", step=step, since_s=round(loop.time() - began_s))
+            await asyncio.wait({task}, timeout=TELL_EVERY_S)
+    finally:
+        task.cancel()
+    await task
+
+
+async def _install_debian(part: Path) -> None:
+    # If the cloud is killed, nobody must go on writing what the next one makes anew.
     await run(
-        *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root"),
+        *("setpriv", "--pdeathsig=TERM", find("mmdebstrap")),
+        *("--quiet", "--variant=minbase", "--mode=root"),
         f"--include={','.join(PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")),
-        *(SUITE, str(part)),
+        *(f"--aptopt={option}" for option in await apt.options()),
+        *(SUITE, str(part), *await apt.mirrors(SUITE)),
     )
-    await _add_packages(part, recipe.extra_packages)
-    await _add_wheels(part, recipe.requirements)
-    await asyncio.to_thread(_write_files, part)
-    await run("systemctl", f"--root={part}", "--quiet", "mask", *MASKED)
-    await run("systemctl", f"--root={part}", "--quiet", "disable", *DISABLED)
-    await asyncio.to_thread(part.rename, done)
-    log.info("root_file_system_is_ready", folder=str(done))
+    # How this host reaches its mirrors is its own business; it may hold a password.
+    await asyncio.to_thread((part / apt.OPTIONS_FILE).unlink, missing_ok=True)
+
+
+def _content_of(package: Path) -> str:
+    try:
+        with package.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise HostUnsuitable(
+            f"machine package {package} cannot be read: {error.strerror}; name a .deb file"
+        ) from error
 
 
 def _open_lock(cache: Path) -> int:

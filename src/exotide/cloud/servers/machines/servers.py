@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Final
+
+import structlog
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers.machine import Folder
@@ -15,6 +19,8 @@ from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.servers.roles import Program
 from exotide.cloud.servers.slots import Server
 from exotide.cloud.servers.userdata import File
+
+log = structlog.get_logger(__name__)
 
 ROOT: Final = Path(__file__).resolve().parents[5]
 AGENTS: Final = ("autoscaler", "servicediscovery")
@@ -77,7 +83,21 @@ class MachineServers(ProcessServers):
             rootfs=self._rootfs,
             namespace=NAMESPACES / server_namespace(self.cloud_id, spec.id),
             entrances=self._ready_groups.entrances(self._group(spec)),
+            rebooted=partial(self._rebooted, spec.id),
         )
+
+    def _rebooted(self, server_id: str) -> None:
+        """Lift the limit while a machine boots that rebooted by itself, as after `reboot`."""
+        server = self._servers.get(server_id)
+        if server is None:
+            return
+        log.info("machine_reboots", server=server.spec.name)
+        server.meter.begin()
+        server.booting = True
+        self._share_out()
+        if server.settling is not None:
+            server.settling.cancel()
+        server.settling = asyncio.create_task(self._settle(server))
 
     def _files(self, _: Server, /) -> tuple[File, ...]:
         """Write nothing: cloud-init reads the user-data from the metadata service."""

@@ -18,7 +18,9 @@ class Machines(Namespaces):
 
     name = "machines"
     limits = (
-        "machines share the host's kernel: no reboot of it, no modules, no disk of their own",
+        "machines boot Debian 12 under systemd and run their user-data, whatever their template",
+        "machines share the host's kernel, and one that was stopped starts with a fresh disk",
+        *Namespaces.limits,
     )
 
     def check(self, *paths: Path) -> None:
