@@ -293,7 +293,7 @@ async def test_four_servers_boot_at_once_and_see_their_own_srv(
     ("change", "message"),
     [
         pytest.param(
-            {"user_data": b"#cloud-config\nwrite_files: [{path: /etc/x}]"}, "below /srv", id="path"
+            {"user_data": b"#cloud-config\nwrite_files: [{path: x}]"}, "absolute path", id="path"
         ),
         pytest.param({"user_data": b"#cloud-config\nwrite_files: 7"}, "write_files", id="kind"),
     ],

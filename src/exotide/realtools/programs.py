@@ -25,8 +25,7 @@ def provider() -> Path:
     return _find(
         "EXOTIDE_TERRAFORM_PROVIDER",
         ("terraform-provider-exoscale",),
-        "build it: git clone https://github.com/exoscale/terraform-provider-exoscale && "
-        "go build -o terraform-provider-exoscale_v0.70.1",
+        "take a release of the provider for this machine from its project's page",
     )
 
 
@@ -35,7 +34,7 @@ def exo() -> Path:
     return _find(
         "EXOTIDE_EXO",
         ("exo",),
-        "install it from https://github.com/exoscale/cli/releases, or build it with Go",
+        "install a release of exo from its project's page",
     )
 
 
