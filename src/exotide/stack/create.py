@@ -24,7 +24,7 @@ from .resources import (
 )
 from .rules import Rule, member_rules, monitoring_rules
 from .settings import StackSettings
-from .userdata import APP_PORT, member_user_data, monitoring_user_data
+from .userdata import APP_PORT, ServerText, StackText
 from .waiting import Patience
 
 SERVICE_NAME: Final = "http"
@@ -39,7 +39,11 @@ HEALTHCHECK: Final = {
 
 
 def create(
-    settings: StackSettings, *, progress: Progress = silent, patience: Patience | None = None
+    settings: StackSettings,
+    *,
+    progress: Progress = silent,
+    patience: Patience | None = None,
+    text: StackText | None = None,
 ) -> Stack:
     """
     Bring the stack into being and give it back; does nothing for what exists already.
@@ -47,16 +51,23 @@ def create(
     Interrupted at any point, it goes on from there when called again. It returns when the cloud
     reports every resource as running; the programs on them may need longer: see `probes`.
 
+    Args:
+        text: Writes the servers' user-data. None: what servers of the local cloud need.
+
     Raises:
         StackError: and below it, what went wrong; nothing is rolled back.
     """
     with connect(settings, patience) as api:
-        return build(api, settings, progress=progress)
+        return build(api, settings, progress=progress, text=text)
 
 
-def build(api: Api, settings: StackSettings, *, progress: Progress) -> Stack:
+def build(
+    api: Api, settings: StackSettings, *, progress: Progress, text: StackText | None = None
+) -> Stack:
     """Create with a given client."""
-    builder = _Builder(api=api, settings=settings, progress=progress)
+    builder = _Builder(
+        api=api, settings=settings, progress=progress, text=text or ServerText(settings=settings)
+    )
     parts = builder.parts()
     monitoring_group = builder.group(settings.monitoring_name)
     members_group = builder.group(settings.members_name)
@@ -98,6 +109,7 @@ class _Builder:
     api: Api
     settings: StackSettings
     progress: Progress
+    text: StackText
 
     def parts(self) -> _Parts:
         types = {
@@ -132,7 +144,7 @@ class _Builder:
                 description="made by exotide; the autoscaler owns the size",
                 size=self.settings.min_size,
                 instance_prefix=name,
-                user_data=member_user_data(self.settings),
+                user_data=self.text.member(),
                 **self._server(parts.member_type_id, parts, group_id),
                 labels={"role": "member", STACK_LABEL: name},
             )
@@ -187,7 +199,7 @@ class _Builder:
             self.api.change(
                 "create_instance",
                 name=name,
-                user_data=monitoring_user_data(self.settings, pool_id=agents.pool_id, keys=keys),
+                user_data=self.text.monitoring(pool_id=agents.pool_id, keys=keys),
                 **self._server(parts.monitoring_type_id, parts, group_id),
                 labels={
                     "role": "monitoring",

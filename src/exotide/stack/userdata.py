@@ -6,7 +6,7 @@ import base64
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import yaml
 
@@ -48,6 +48,29 @@ class ServerFile:
     """Below /srv."""
     content: str
     permissions: str = "0644"
+
+
+class StackText(Protocol):
+    """Writes user-data as the API takes it: base64 of text or of gzip."""
+
+    def member(self) -> str:
+        """User-data of the pool's members."""
+
+    def monitoring(self, *, pool_id: str, keys: AgentKeys) -> str:
+        """User-data of the monitoring server of a pool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerText:
+    """Adapter of StackText: what servers of the local cloud need that are processes."""
+
+    settings: StackSettings
+
+    def member(self) -> str:
+        return member_user_data(self.settings)
+
+    def monitoring(self, *, pool_id: str, keys: AgentKeys) -> str:
+        return monitoring_user_data(self.settings, pool_id=pool_id, keys=keys)
 
 
 def member_user_data(settings: StackSettings) -> str:
