@@ -28,24 +28,26 @@ def run(*command:str,**more:Any)->str:
 	done:subprocess.CompletedProcess[str]=subprocess.run(command,check=False,text=True,stdout=subprocess.PIPE,stderr=subprocess.STDOUT,**more)
 	if done.returncode:print(done.stdout,file=sys.stderr,flush=True);last=done.stdout.strip().splitlines()[-1:]or['no output'];raise Failed(f"{command[0]} ended with {done.returncode}: {last[0]}")
 	return done.stdout
-def again(what:str,attempt:Callable[[],None])->None:
+def again(what:str,attempt:Callable[[],None],pause:Callable[[float],None]=time.sleep)->None:
 	for number in range(1,ATTEMPTS+1):
 		try:return attempt()
 		except(Failed,OSError)as error:
 			if number==ATTEMPTS:raise Failed(f"{what} failed {number} times; last: {error}")from error
-			pause_s=2**number;print(f"{what} failed: {error}; again in {pause_s} s",file=sys.stderr,flush=True);time.sleep(pause_s)
+			pause_s=2**number;print(f"{what} failed: {error}; again in {pause_s} s",file=sys.stderr,flush=True);pause(pause_s)
 def write(path:Path,text:str,mode:int=420,owner:str|None=None)->None:
 	path.parent.mkdir(parents=True,exist_ok=True);fresh=path.with_name(f"{path.name}.new");fresh.unlink(missing_ok=True);descriptor=os.open(fresh,os.O_WRONLY|os.O_CREAT|os.O_EXCL,mode)
 	with os.fdopen(descriptor,'w',encoding='utf-8')as file:os.fchmod(descriptor,mode);file.write(text)
 	if owner:run('chown',owner,str(fresh))
 	fresh.replace(path)
+def authorization(url:str,key:str,secret:str,expires:int)->str:message=f"GET {urlsplit(url).path}\n\n\n\n{expires}".encode();digest=hmac.new(secret.encode(),message,hashlib.sha256).digest();signature=base64.b64encode(digest).decode();return f"EXO2-HMAC-SHA256 credential={key},expires={expires},signature={signature}"
 def signed_get(url:str,key:str,secret:str)->Any:
-	expires=str(int(time.time())+600);message=f"GET {urlsplit(url).path}\n\n\n\n{expires}".encode();digest=hmac.new(secret.encode(),message,hashlib.sha256).digest();signature=base64.b64encode(digest).decode();header=f"EXO2-HMAC-SHA256 credential={key},expires={expires},signature={signature}";request=urllib.request.Request(url,headers={'Authorization':header})
+	header=authorization(url,key,secret,int(time.time())+600);request=urllib.request.Request(url,headers={'Authorization':header})
 	try:
 		with urllib.request.urlopen(request,timeout=20)as answer:return json.load(answer)
 	except urllib.error.HTTPError as error:text=error.read(300).decode('utf-8','replace');raise Failed(f"the API answered {error.code} to GET {urlsplit(url).path}: {text}")from None
-def second_part(settings:Settings)->str:
-	agent=settings['servicediscovery'];url=f"{settings['endpoint']}/instance-pool/{settings['pool_id']}";data=base64.b64decode(signed_get(url,agent['key'],agent['secret'])['user-data']);text=(gzip.decompress(data)if data[:2]==b'\x1f\x8b'else data).decode();parts=[line for line in text.splitlines()if line.startswith(MARK)]
+def second_part(settings:Settings)->str:agent=settings['servicediscovery'];url=f"{settings['endpoint']}/instance-pool/{settings['pool_id']}";return part_in(signed_get(url,agent['key'],agent['secret'])['user-data'])
+def part_in(user_data:str)->str:
+	data=base64.b64decode(user_data);text=(gzip.decompress(data)if data[:2]==b'\x1f\x8b'else data).decode();parts=[line for line in text.splitlines()if line.startswith(MARK)]
 	if not parts:raise Failed("the pool's user-data has no bundle; apply the stack again")
 	return parts[0].removeprefix(MARK)
 def unpack(settings:Settings)->None:
@@ -97,16 +99,16 @@ def bootstrap()->None:
 		if name=='start the services':run('systemctl','stop','exotide-bootstrap-page')
 		began_s=time.monotonic()
 		try:again(name,partial(step,settings))if name in retried else step(settings)
-		except(Failed,OSError,KeyError,ValueError)as error:note(done,now=name,error=str(error));raise Failed(f"{name}: {error}")from error
+		except(Failed,OSError,KeyError,ValueError)as error:note(done,now=name,error=str(error));run('systemctl','start','--no-block','exotide-bootstrap-page');raise Failed(f"{name}: {error}")from error
 		took_s=time.monotonic()-began_s;print(f"bootstrap: {name} done in {took_s:.1f} s",file=sys.stderr,flush=True);done.append(name)
 	note(done)
+def page(state:dict[str,Any])->str:
+	done,error=state.get('done',[]),escape(state.get('error',''));lines=[]
+	for name in state.get('steps',[]):mark='done'if name in done else'now'if name==state.get('now')else'to do';failed=f" - FAILED: {error}"if error and name==state.get('now')else'';lines.append(f"<li>[{mark}] {escape(name)}{failed}</li>")
+	hint='It is tried again each minute. More: journalctl -u exotide-bootstrap';return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>exotide starts</title><style>body{{font:16px sans-serif;margin:3rem}}</style><h1>The monitoring server is being set up</h1><ol>{"".join(lines)}</ol><p>{hint}</p>'
 class Page(http.server.BaseHTTPRequestHandler):
 	server_version,sys_version='exotide',''
-	def do_GET(self)->None:state=json.loads(STATE.read_text())if STATE.exists()else{};wants_json=self.path.endswith('.json');body=(json.dumps(state)if wants_json else self.page(state)).encode();self.send_response(503);kind='application/json'if wants_json else'text/html; charset=utf-8';self.send_header('Content-Type',kind);self.send_header('Content-Length',str(len(body)));self.send_header('Refresh','3');self.end_headers();self.wfile.write(body)
-	def page(self,state:dict[str,Any])->str:
-		done,error=state.get('done',[]),escape(state.get('error',''));lines=[]
-		for name in state.get('steps',[]):mark='done'if name in done else'now'if name==state.get('now')else'to do';failed=f" - FAILED: {error}"if error and name==state.get('now')else'';lines.append(f"<li>[{mark}] {escape(name)}{failed}</li>")
-		hint='It is tried again each minute. More: journalctl -u exotide-bootstrap';return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>exotide starts</title><style>body{{font:16px sans-serif;margin:3rem}}</style><h1>The monitoring server is being set up</h1><ol>{"".join(lines)}</ol><p>{hint}</p>'
+	def do_GET(self)->None:state=json.loads(STATE.read_text())if STATE.exists()else{};wants_json=self.path.endswith('.json');body=(json.dumps(state)if wants_json else page(state)).encode();self.send_response(503);kind='application/json'if wants_json else'text/html; charset=utf-8';self.send_header('Content-Type',kind);self.send_header('Content-Length',str(len(body)));self.send_header('Refresh','3');self.end_headers();self.wfile.write(body)
 	def log_message(self,*_:object)->None:0
 def main()->int:
 	if sys.argv[1:]==['page']:http.server.ThreadingHTTPServer(('',STATUS_PORT),Page).serve_forever()

@@ -70,7 +70,9 @@ def run(*command: str, **more: Any) -> str:
     return done.stdout
 
 
-def again(what: str, attempt: Callable[[], None]) -> None:
+def again(
+    what: str, attempt: Callable[[], None], pause: Callable[[float], None] = time.sleep
+) -> None:
     """Try until it works: mirrors and APIs fail for a while, with growing pauses (62 s in all)."""
     for number in range(1, ATTEMPTS + 1):
         try:
@@ -80,7 +82,7 @@ def again(what: str, attempt: Callable[[], None]) -> None:
                 raise Failed(f"{what} failed {number} times; last: {error}") from error
             pause_s = 2**number
             print(f"{what} failed: {error}; again in {pause_s} s", file=sys.stderr, flush=True)
-            time.sleep(pause_s)
+            pause(pause_s)
     return None
 
 
@@ -98,13 +100,17 @@ def write(path: Path, text: str, mode: int = 0o644, owner: str | None = None) ->
     fresh.replace(path)
 
 
-def signed_get(url: str, key: str, secret: str) -> Any:
-    """Call the API with its request signature (EXO2-HMAC-SHA256), as the SDK would."""
-    expires = str(int(time.time()) + 600)
+def authorization(url: str, key: str, secret: str, expires: int) -> str:
+    """Sign a GET without a query (EXO2-HMAC-SHA256), as the SDK would; `expires` in Unix time."""
     message = f"GET {urlsplit(url).path}\n\n\n\n{expires}".encode()
     digest = hmac.new(secret.encode(), message, hashlib.sha256).digest()
     signature = base64.b64encode(digest).decode()
-    header = f"EXO2-HMAC-SHA256 credential={key},expires={expires},signature={signature}"
+    return f"EXO2-HMAC-SHA256 credential={key},expires={expires},signature={signature}"
+
+
+def signed_get(url: str, key: str, secret: str) -> Any:
+    """Call the API."""
+    header = authorization(url, key, secret, int(time.time()) + 600)
     request = urllib.request.Request(url, headers={"Authorization": header})
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -118,7 +124,12 @@ def second_part(settings: Settings) -> str:
     """Read the rest of the bundle from the pool's user-data: one server's is too small for all."""
     agent = settings["servicediscovery"]
     url = f"{settings['endpoint']}/instance-pool/{settings['pool_id']}"
-    data = base64.b64decode(signed_get(url, agent["key"], agent["secret"])["user-data"])
+    return part_in(signed_get(url, agent["key"], agent["secret"])["user-data"])
+
+
+def part_in(user_data: str) -> str:
+    """Find the bundle's part in user-data as the API shows it: base64 of text or of gzip."""
+    data = base64.b64decode(user_data)
     text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
     parts = [line for line in text.splitlines() if line.startswith(MARK)]
     if not parts:
@@ -300,11 +311,29 @@ def bootstrap() -> None:
             again(name, partial(step, settings)) if name in retried else step(settings)
         except (Failed, OSError, KeyError, ValueError) as error:
             note(done, now=name, error=str(error))
+            # Its port may be the autoscaler's by now, which then shows more than the page does.
+            run("systemctl", "start", "--no-block", "exotide-bootstrap-page")
             raise Failed(f"{name}: {error}") from error
         took_s = time.monotonic() - began_s
         print(f"bootstrap: {name} done in {took_s:.1f} s", file=sys.stderr, flush=True)
         done.append(name)
     note(done)
+
+
+def page(state: dict[str, Any]) -> str:
+    """Write the list of steps as a page."""
+    done, error = state.get("done", []), escape(state.get("error", ""))
+    lines = []
+    for name in state.get("steps", []):
+        mark = "done" if name in done else "now" if name == state.get("now") else "to do"
+        failed = f" - FAILED: {error}" if error and name == state.get("now") else ""
+        lines.append(f"<li>[{mark}] {escape(name)}{failed}</li>")
+    hint = "It is tried again each minute. More: journalctl -u exotide-bootstrap"
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>exotide starts</title>'
+        "<style>body{font:16px sans-serif;margin:3rem}</style>"
+        f"<h1>The monitoring server is being set up</h1><ol>{''.join(lines)}</ol><p>{hint}</p>"
+    )
 
 
 class Page(http.server.BaseHTTPRequestHandler):
@@ -316,7 +345,7 @@ class Page(http.server.BaseHTTPRequestHandler):
         """Answer 503 to everything: the server is not ready."""
         state = json.loads(STATE.read_text()) if STATE.exists() else {}
         wants_json = self.path.endswith(".json")
-        body = (json.dumps(state) if wants_json else self.page(state)).encode()
+        body = (json.dumps(state) if wants_json else page(state)).encode()
         self.send_response(503)
         kind = "application/json" if wants_json else "text/html; charset=utf-8"
         self.send_header("Content-Type", kind)
@@ -324,21 +353,6 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.send_header("Refresh", "3")
         self.end_headers()
         self.wfile.write(body)
-
-    def page(self, state: dict[str, Any]) -> str:
-        """Write the list of steps as a page."""
-        done, error = state.get("done", []), escape(state.get("error", ""))
-        lines = []
-        for name in state.get("steps", []):
-            mark = "done" if name in done else "now" if name == state.get("now") else "to do"
-            failed = f" - FAILED: {error}" if error and name == state.get("now") else ""
-            lines.append(f"<li>[{mark}] {escape(name)}{failed}</li>")
-        hint = "It is tried again each minute. More: journalctl -u exotide-bootstrap"
-        return (
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>exotide starts</title>'
-            "<style>body{font:16px sans-serif;margin:3rem}</style>"
-            f"<h1>The monitoring server is being set up</h1><ol>{''.join(lines)}</ol><p>{hint}</p>"
-        )
 
     def log_message(self, *_: object) -> None:
         """Keep the journal for the steps."""
