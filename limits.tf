@@ -25,8 +25,9 @@ locals {
   priced          = alltrue([for type in [var.member_instance_type, var.monitoring_instance_type] : contains(keys(local.price_per_hour), type)])
   member_per_hour = lookup(local.price_per_hour, var.member_instance_type, 1) + local.disk_per_hour
   base_per_hour   = local.loadbalancer_per_hour + lookup(local.price_per_hour, var.monitoring_instance_type, 1) + local.disk_per_hour
-  affordable      = floor((var.budget_eur_per_month / local.hours_per_month - local.base_per_hour) / local.member_per_hour)
-  max_size        = local.limited ? min(var.max_size, local.affordable) : var.max_size
+  # The tolerance keeps a budget of exactly n members from counting as n - 1.
+  affordable = floor((var.budget_eur_per_month / local.hours_per_month - local.base_per_hour) / local.member_per_hour + 0.000001)
+  max_size   = local.limited ? min(var.max_size, local.affordable) : var.max_size
 
   destroy_after = var.time_to_live_h > 0 ? timeadd(terraform_data.created.output, "${var.time_to_live_h}h") : ""
 }
@@ -36,6 +37,10 @@ resource "terraform_data" "sizes" {
   input = { min = var.min_size, max = local.max_size }
 
   lifecycle {
+    precondition {
+      condition     = can(regex("^[!-~]{8,}$", var.exoscale_secret))
+      error_message = "exoscale_secret must be the secret of the API key: at least 8 printable characters without blanks. Copy it again."
+    }
     precondition {
       condition     = var.max_size >= var.min_size
       error_message = "max_size (${var.max_size}) must be at least min_size (${var.min_size})."

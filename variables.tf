@@ -2,6 +2,7 @@ variable "exoscale_key" {
   type        = string
   description = "API key that may create everything below; it never reaches a server."
   sensitive   = true
+  nullable    = false
 
   validation {
     condition     = can(regex("^EXO[0-9A-Za-z]+$", var.exoscale_key))
@@ -9,21 +10,19 @@ variable "exoscale_key" {
   }
 }
 
+# What it looks like is checked in limits.tf: a validation here would print it.
 variable "exoscale_secret" {
   type        = string
   description = "Secret of that key."
   sensitive   = true
-
-  validation {
-    condition     = can(regex("^[!-~]{8,}$", var.exoscale_secret))
-    error_message = "exoscale_secret must be the secret of the API key: at least 8 printable characters without blanks. Copy it again."
-  }
+  nullable    = false
 }
 
 variable "name" {
   type        = string
   description = "Begins the name of each resource. Two stacks in one account need two names."
   default     = "exotide"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,19}$", var.name))
@@ -35,6 +34,7 @@ variable "zone" {
   type        = string
   description = "Zone of the servers and of the load balancer."
   default     = "at-vie-1"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z]{2}-[a-z]{3}-[0-9]{1,2}$", var.zone))
@@ -46,6 +46,7 @@ variable "template" {
   type        = string
   description = "Name of a public template of the zone: a Debian with cloud-init and Python 3.11 or newer."
   default     = "Linux Debian 12 (Bookworm) 64-bit"
+  nullable    = false
 
   validation {
     condition     = length(trimspace(var.template)) > 0
@@ -57,6 +58,7 @@ variable "member_instance_type" {
   type        = string
   description = "Instance type of the pool's members."
   default     = "standard.micro"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", var.member_instance_type))
@@ -68,6 +70,7 @@ variable "monitoring_instance_type" {
   type        = string
   description = "Instance type of the monitoring server; Grafana and Prometheus want 2 GiB."
   default     = "standard.small"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", var.monitoring_instance_type))
@@ -79,6 +82,7 @@ variable "disk_gib" {
   type        = number
   description = "Disk of each server in GiB."
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.disk_gib >= 10 && var.disk_gib <= 400 && floor(var.disk_gib) == var.disk_gib
@@ -90,6 +94,7 @@ variable "min_size" {
   type        = number
   description = "The pool never gets smaller, and starts with this size."
   default     = 1
+  nullable    = false
 
   validation {
     condition     = var.min_size >= 1 && floor(var.min_size) == var.min_size
@@ -101,6 +106,7 @@ variable "max_size" {
   type        = number
   description = "The pool never gets larger. An account's first quota is 20 instances in all."
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.max_size >= 1 && var.max_size <= 1000 && floor(var.max_size) == var.max_size
@@ -112,6 +118,7 @@ variable "alerting" {
   type        = string
   description = "Who watches the pool's CPU and calls the autoscaler: grafana or alertmanager."
   default     = "grafana"
+  nullable    = false
 
   validation {
     condition     = contains(["grafana", "alertmanager"], var.alerting)
@@ -123,10 +130,11 @@ variable "operator_cidr" {
   type        = string
   description = "Who may open Grafana, Prometheus and the autoscaler's status. The default lets the whole world read Prometheus: set your own address, such as 192.0.2.7/32."
   default     = "0.0.0.0/0"
+  nullable    = false
 
   validation {
-    condition     = can(cidrhost(var.operator_cidr, 0))
-    error_message = "operator_cidr must be a network such as 192.0.2.7/32."
+    condition     = try(cidrsubnet(var.operator_cidr, 0, 0) == var.operator_cidr, false)
+    error_message = "operator_cidr must be a network without host bits, such as 192.0.2.7/32 or 192.0.2.0/24."
   }
 }
 
@@ -134,9 +142,10 @@ variable "ssh_public_key" {
   type        = string
   description = "An OpenSSH public key; with one, the user debian may log in from operator_cidr."
   default     = ""
+  nullable    = false
 
   validation {
-    condition     = var.ssh_public_key == "" || can(regex("^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+", var.ssh_public_key))
+    condition     = var.ssh_public_key == "" || can(regex("^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\\n]*)?\\n?$", var.ssh_public_key))
     error_message = "ssh_public_key must be a line such as: ssh-ed25519 AAAA... name."
   }
 }
@@ -145,6 +154,7 @@ variable "interval_s" {
   type        = number
   description = "Seconds between two passes of the autoscaler: at most one change in this time."
   default     = 60
+  nullable    = false
 
   validation {
     condition     = var.interval_s >= 1 && var.interval_s <= 86400
@@ -156,6 +166,7 @@ variable "cooldown_s" {
   type        = number
   description = "Seconds of further rest after a change."
   default     = 0
+  nullable    = false
 
   validation {
     condition     = var.cooldown_s >= 0 && var.cooldown_s <= 86400
@@ -167,6 +178,7 @@ variable "intent_ttl_s" {
   type        = number
   description = "Seconds that a webhook's request may wait before it expires."
   default     = 900
+  nullable    = false
 
   validation {
     condition     = var.intent_ttl_s >= 1 && var.intent_ttl_s <= 86400
@@ -178,6 +190,7 @@ variable "budget_eur_per_month" {
   type        = number
   description = "What the stack may cost in 730 hours at its largest, without VAT and traffic; it lowers max_size. 0: no limit."
   default     = 0
+  nullable    = false
 
   validation {
     condition     = var.budget_eur_per_month >= 0
@@ -189,6 +202,7 @@ variable "time_to_live_h" {
   type        = number
   description = "Hours after which `exotide up` destroys the stack; Terraform alone only shows when. 0: never."
   default     = 0
+  nullable    = false
 
   validation {
     condition     = var.time_to_live_h >= 0 && var.time_to_live_h <= 8760
@@ -200,10 +214,11 @@ variable "slowapp_environment" {
   type        = map(string)
   description = "Environment of the web application, such as { LOAD_SECONDS = \"5\" }."
   default     = {}
+  nullable    = false
 
   validation {
-    condition     = alltrue([for name, value in var.slowapp_environment : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && can(regex("^[^\\n]*$", value))])
-    error_message = "slowapp_environment needs names of letters, digits and _, and values of one line."
+    condition     = alltrue([for name, value in var.slowapp_environment : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && can(regex("^[^\\x00-\\x08\\x0a-\\x1f\\x7f]*$", value))])
+    error_message = "slowapp_environment needs names of letters, digits and _, and values of one line without control characters."
   }
 }
 
@@ -211,9 +226,10 @@ variable "agents_api_endpoint" {
   type        = string
   description = "Base URL of the API as the servers reach it. Empty: the zone's own. Only a local cloud needs it."
   default     = ""
+  nullable    = false
 
   validation {
-    condition     = var.agents_api_endpoint == "" || can(regex("^https?://[^/ ]+(/[^ ]*)?$", var.agents_api_endpoint))
+    condition     = var.agents_api_endpoint == "" || can(regex("^https?://[!-~]+$", var.agents_api_endpoint)) && !can(regex("[\"'`\\\\]", var.agents_api_endpoint))
     error_message = "agents_api_endpoint must be a URL such as http://198.18.0.1:8480/v2."
   }
 }

@@ -8,7 +8,7 @@ locals {
   # Four characters of base64 are three bytes: a part must hold whole ones.
   first_chars = min(20400, length(local.bundle))
 
-  ssh_config = var.ssh_public_key == "" ? {} : { ssh_authorized_keys = [var.ssh_public_key] }
+  ssh_config = var.ssh_public_key == "" ? {} : { ssh_authorized_keys = [trimspace(var.ssh_public_key)] }
 
   member_config = merge(local.ssh_config, {
     write_files = concat(
@@ -18,8 +18,9 @@ locals {
         { path = "/opt/exotide/setup.sh", content = file("${path.module}/member/setup.sh") },
       ],
       length(var.slowapp_environment) == 0 ? [] : [{
-        path    = "/etc/exotide/slowapp.env"
-        content = join("", [for name, value in var.slowapp_environment : "${name}=${value}\n"])
+        path = "/etc/exotide/slowapp.env"
+        # Quoted as systemd reads it: in double quotes only these four need a backslash.
+        content = join("", [for name, value in var.slowapp_environment : "${name}=\"${replace(value, "/[\"$`\\\\]/", "\\$0")}\"\n"])
       }],
     )
     runcmd = [["sh", "/opt/exotide/setup.sh"]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,20 +229,3 @@ def test_the_documentation_shows_the_policies_as_they_are() -> None:
     blocks = [block.partition("```")[0] for block in text.split("```json")[1:]]
     shown = [json.loads(block) for block in blocks]
     assert shown == [autoscaler_policy("POOL"), discovery_policy("POOL")]
-
-
-def test_the_terraform_module_makes_roles_with_the_same_policies() -> None:
-    text = (ROOT / "terraform/access/main.tf").read_text(encoding="utf-8")
-    (of_this_pool,) = re.findall(r'of_this_pool = "(.*)"', text)
-    rules = re.findall(r'action = "(\w+)", expression = "(.*)"', text)
-    assert re.findall(r'default_service_strategy = "(\w+)"', text) == ["deny", "deny"]
-    assert re.findall(r"^      (\w+) = \{", text, re.MULTILINE) == ["compute", "compute"]
-    shown = [
-        (action, expression.replace("${local.of_this_pool}", of_this_pool))
-        for action, expression in rules
-    ]
-    assert shown == [
-        (rule["action"], rule["expression"].replace("POOL", "${var.pool_id}"))
-        for policy in (discovery_policy("POOL"), autoscaler_policy("POOL"))
-        for rule in policy["services"]["compute"]["rules"]
-    ]

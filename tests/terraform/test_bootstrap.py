@@ -71,7 +71,7 @@ def test_a_mirror_that_never_works_is_given_up_and_its_last_words_are_told() -> 
 def test_what_no_second_attempt_can_repair_is_not_repeated() -> None:
     pauses_s: list[float] = []
     with pytest.raises(KeyError):
-        bootstrap.again("settings", lambda: {}["missing"], pauses_s.append)
+        bootstrap.again("settings", lambda: dict[str, None]()["missing"], pauses_s.append)
     assert pauses_s == []
 
 

@@ -20,6 +20,11 @@ def terraform() -> Path:
     )
 
 
+def opentofu() -> Path:
+    """Find OpenTofu, or raise NotHere."""
+    return _find("EXOTIDE_TOFU", ("tofu",), "install OpenTofu")
+
+
 def provider() -> Path:
     """Find the provider's binary (`terraform-provider-exoscale_v<version>`), or raise NotHere."""
     return _find(

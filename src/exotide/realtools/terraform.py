@@ -94,10 +94,9 @@ class Workspace:
         )
 
     def resources(self) -> dict[str, dict[str, Any]]:
-        """Return the attributes of every resource in the state, by address."""
+        """Return the attributes of every resource in the state, in modules too, by address."""
         state = json.loads(self.run("show", "-json"))
-        module = state.get("values", {}).get("root_module", {})
-        return {each["address"]: each["values"] for each in module.get("resources", [])}
+        return _in_module(state.get("values", {}).get("root_module", {}))
 
     def outputs(self) -> dict[str, Any]:
         """Return the outputs, secret ones too."""
@@ -113,6 +112,17 @@ class Workspace:
 
     def start(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command however it ends."""
+        process = self.begin(*words)
+        try:
+            said, complained = process.communicate(timeout=_WITHIN_S)
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise
+        return subprocess.CompletedProcess(words, process.returncode, said, complained)
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command, for who wants to interrupt it."""
         own = {
             "HOME": str(self.folder),
             "TF_CLI_CONFIG_FILE": str(self.folder / "terraform.rc"),
@@ -120,16 +130,22 @@ class Workspace:
             "TF_INPUT": "0",
             "TF_IN_AUTOMATION": "1",
         }
-        return subprocess.run(
+        return subprocess.Popen(
             self.run_in(str(self.terraform), *words),
             cwd=self.folder,
             env=own | dict(self.environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=_WITHIN_S,
         )
+
+
+def _in_module(module: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {each["address"]: each["values"] for each in module.get("resources", [])}
+    for child in module.get("child_modules", []):
+        found |= _in_module(child)
+    return found
 
 
 def _changed(change: Mapping[str, Any]) -> set[str]:

@@ -1,0 +1,217 @@
+"""
+The root module, `terraform apply` in the repository's root, in the hands of the official provider.
+
+One stack serves most tests; each says with which variables it wants the stack to be.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exotide.cloud.proxy.tls import Tls
+from exotide.cloud.testing import FakeServers, RunningCloud
+from exotide.realtools import programs
+from exotide.realtools.cell import Cell
+from exotide.realtools.terraform import TerraformFailed, Workspace
+
+from .conftest import found
+
+ROOT = Path(__file__).parents[2]
+POOL = "module.pool.exoscale_instance_pool.members"
+SERVER = "module.monitoring.exoscale_compute_instance.monitoring"
+KEYS = {
+    agent: f"module.access.exoscale_iam_api_key.{agent}"
+    for agent in ("autoscaler", "servicediscovery")
+}
+PARTS = 19
+REBUILT = {SERVER: ["delete", "create"], "module.monitoring.terraform_data.user_data": ["update"]}
+Make = Callable[..., Workspace]
+
+
+@pytest.fixture(scope="module")
+def make(
+    cell: Cell,
+    cloud: RunningCloud,
+    variables: dict[str, str],
+    tls: Tls,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Make:
+    """Makes workspaces of the root module; more variables of it by name."""
+    provider = found(programs.provider)
+
+    def made(find: Callable[[], Path] = programs.terraform, **more: str) -> Workspace:
+        folder = tmp_path_factory.mktemp("root")
+        (folder / "terraform").symlink_to(ROOT / "terraform")
+        access = cloud.access
+        given = {
+            "exoscale_key": access.key,
+            "exoscale_secret": access.secret,
+            "agents_api_endpoint": cloud.url,
+            **more,
+        }
+        return Workspace.made(
+            folder,
+            *ROOT.glob("*.tf"),
+            terraform=found(find),
+            provider=provider,
+            environment=variables | {f"TF_VAR_{name}": each for name, each in given.items()},
+            run_in=cell.command,
+        )
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def stack(make: Make, cloud: RunningCloud) -> Iterator[Workspace]:
+    made = make()
+    made.apply()
+    yield made
+    made.destroy()
+    nothing_is_left(made, cloud)
+
+
+def nothing_is_left(stack: Workspace, cloud: RunningCloud) -> None:
+    assert stack.resources() == {}
+    world = cloud.cloud.world
+    left = [world.pools, world.instances, world.load_balancers, world.security_groups]
+    assert not any(left), left
+    assert not world.iam.roles
+    assert not world.iam.keys
+    assert isinstance(cloud.servers, FakeServers)
+    assert not cloud.servers.running
+    assert not cloud.servers.reserved
+
+
+def test_what_was_applied_needs_no_change(stack: Workspace) -> None:
+    stack.apply()
+    plan = stack.plan()
+    assert plan.is_empty, plan.text
+    assert len([each for each in stack.resources() if ".data." not in f".{each}"]) == PARTS
+
+
+def test_a_pool_scaled_by_the_autoscaler_is_no_reason_for_a_change(
+    stack: Workspace, client: Any
+) -> None:
+    stack.apply()
+    pool = stack.outputs()["pool_id"]
+    for size in (3, 2):
+        client.wait(client.scale_instance_pool(id=pool, size=size)["id"])
+        plan = stack.plan()
+        assert plan.is_empty, plan.text
+    stack.apply()
+    assert client.get_instance_pool(id=pool)["size"] == 2
+
+
+def test_other_settings_of_the_monitoring_server_rebuild_it_and_it_alone(
+    stack: Workspace,
+) -> None:
+    stack.apply()
+    assert stack.plan(cooldown_s=30).actions == REBUILT
+    assert stack.plan(time_to_live_h=5).actions == {SERVER: ["update"]}
+
+
+def test_other_settings_of_the_application_change_the_pool_in_place(stack: Workspace) -> None:
+    stack.apply()
+    environment = '{"LOAD_SECONDS":"5"}'
+    plan = stack.plan(slowapp_environment=environment)
+    assert plan.actions == {POOL: ["update"]}
+    assert plan.attributes[POOL] == {"user_data"}
+
+
+def test_a_rotated_key_rebuilds_the_monitoring_server_and_leaves_the_pool_alone(
+    stack: Workspace, client: Any
+) -> None:
+    stack.apply()
+    pool = client.get_instance_pool(id=stack.outputs()["pool_id"])
+    before = stack.resources()
+    stack.run("apply", "-auto-approve", "-no-color", f"-replace={KEYS['autoscaler']}")
+    after = stack.resources()
+    assert client.get_instance_pool(id=pool["id"]) == pool
+    changed = {name for name in after if after[name].get("id") != before[name].get("id")}
+    assert changed - {"module.monitoring.terraform_data.user_data"} == {SERVER, KEYS["autoscaler"]}
+    listed = {each["key"] for each in client.list_api_keys()["api-keys"]}
+    assert listed == {after[address]["key"] for address in KEYS.values()}
+    plan = stack.plan()
+    assert plan.is_empty, plan.text
+
+
+def test_a_second_stack_in_the_account_stands_beside_the_first(
+    stack: Workspace, make: Make, client: Any
+) -> None:
+    stack.apply()
+    second = make(name="other", alerting="alertmanager")
+    second.apply()
+    names = {each["name"] for each in client.list_instance_pools()["instance-pools"]}
+    assert names == {"exotide", "other"}
+    assert second.outputs().get("grafana_url") is None
+    second.destroy()
+    plan = stack.plan()
+    assert plan.is_empty, plan.text
+
+
+def test_a_template_that_does_not_exist_fails_before_anything_is_made(make: Make) -> None:
+    stack = make(name="nothing", template="Linux Debian 99 (Nobody)")
+    with pytest.raises(TerraformFailed, match=r"Linux Debian 99"):
+        stack.apply()
+    assert stack.resources() == {}
+
+
+def test_a_wrong_key_fails_before_anything_is_made_and_is_not_printed(make: Make) -> None:
+    secret = "wrong-secret-0123456789"
+    stack = make(exoscale_secret=secret, name="nothing")
+    with pytest.raises(TerraformFailed) as refused:
+        stack.apply()
+    assert "403" in str(refused.value) or "signature" in str(refused.value).lower()
+    assert secret not in str(refused.value)
+    assert stack.resources() == {}
+
+
+def test_limits_that_cannot_hold_fail_before_anything_is_made(make: Make) -> None:
+    stack = make(name="nothing", budget_eur_per_month="20")
+    with pytest.raises(TerraformFailed, match=r"does not pay for min_size \(1\): at least 50"):
+        stack.apply()
+    assert stack.resources() == {}
+
+
+def until(seen: Callable[[], object], within_s: float = 60.0) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not seen():
+        assert time.monotonic() < deadline_s, "nothing of it was seen"
+        time.sleep(0.02)  # polled: the other side is another process
+
+
+@pytest.mark.parametrize("part", ["security_groups", "pools", "load_balancers"])
+def test_an_interrupted_apply_is_finished_by_the_next(
+    part: str, make: Make, cloud: RunningCloud
+) -> None:
+    stack, world = make(name="interrupted"), cloud.cloud.world
+    existing = len(getattr(world, part))
+    process = stack.begin("apply", "-auto-approve", "-no-color")
+    until(lambda: len(getattr(world, part)) > existing)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, said
+    assert "Interrupt received" in said
+    stack.apply()
+    plan = stack.plan()
+    assert plan.is_empty, plan.text
+    names = [each.name for each in world.pools.values()]
+    assert names.count("interrupted") == 1
+    stack.destroy()
+    assert stack.resources() == {}
+    assert "interrupted" not in [each.name for each in world.pools.values()]
+
+
+def test_opentofu_applies_and_destroys_the_same(make: Make) -> None:
+    stack = make(programs.opentofu, name="tofu")
+    stack.apply()
+    plan = stack.plan()
+    assert plan.is_empty, plan.text
+    stack.destroy()
+    assert stack.resources() == {}
