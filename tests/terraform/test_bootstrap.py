@@ -6,6 +6,8 @@ import base64
 import gzip
 import importlib.util
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -119,3 +121,42 @@ def test_a_file_is_replaced_whole_and_never_has_wider_rights(tmp_path: Path) -> 
     bootstrap.write(file, "two", mode=0o600)
     assert (file.read_text(), file.stat().st_mode & 0o777) == ("two", 0o600)
     assert [path.name for path in file.parent.iterdir()] == ["secret"]
+
+
+def new_key(home: Path, name: str) -> tuple[str, str]:
+    """Make an OpenPGP key; gives its text and its fingerprint."""
+    gpg = ("gpg", "--batch", "--quiet", "--homedir", str(home))
+    make = ("--passphrase", "", "--quick-generate-key", name, "ed25519", "sign")
+    subprocess.run((*gpg, *make), check=True, capture_output=True)
+    listed = subprocess.run(
+        (*gpg, "--list-keys", "--with-colons", name), check=True, capture_output=True, text=True
+    )
+    (print_,) = [line.split(":")[9] for line in listed.stdout.splitlines() if line[:3] == "fpr"]
+    text = subprocess.run(
+        (*gpg, "--armor", "--export", print_), check=True, capture_output=True, text=True
+    )
+    return text.stdout, print_
+
+
+def test_a_repository_s_key_is_trusted_by_its_fingerprint_and_no_other_beside_it(
+    tmp_path: Path,
+) -> None:
+    if not shutil.which("gpg-agent"):
+        pytest.skip("NOT TESTED: gpg and gpg-agent, which make keys, are not installed")
+    tmp_path.chmod(0o700)
+    good, fingerprint = new_key(tmp_path, "good@example.invalid")
+    other, other_print = new_key(tmp_path, "other@example.invalid")
+    subprocess.run(("gpgconf", "--homedir", str(tmp_path), "--kill", "all"), check=True)
+    taken = bootstrap.trusted_key(other + good, fingerprint)
+    shown = subprocess.run(
+        ("gpg", "--show-keys", "--with-colons"),
+        check=True,
+        capture_output=True,
+        text=True,
+        input=taken,
+    )
+    assert fingerprint in shown.stdout
+    assert other_print not in shown.stdout
+    for offered in (other, "no key at all"):
+        with pytest.raises(bootstrap.Failed):
+            bootstrap.trusted_key(offered, fingerprint)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 from __future__ import annotations
-import base64,gzip,hashlib,hmac,http.server,io,json,os,secrets,subprocess,sys,tarfile,time,urllib.error,urllib.request
+import base64,gzip,hashlib,hmac,http.server,io,json,os,secrets,subprocess,sys,tarfile,tempfile,time,urllib.error,urllib.request
 from collections.abc import Callable
 from functools import partial
 from html import escape
@@ -65,10 +65,12 @@ def install_packages(settings:Settings)->None:
 def installed(name:str)->bool:query='dpkg-query','--show','--showformat=${db:Status-Status}',name;done=subprocess.run(query,check=False,capture_output=True,text=True);return done.stdout=='installed'
 def trust_grafana(settings:Settings)->None:
 	if not installed('gpg'):run('apt-get','-q','update');run('apt-get','-qy','install','--no-install-recommends','gpg')
-	with urllib.request.urlopen(GRAFANA_KEY_URL,timeout=20)as answer:key=answer.read(100000).decode()
-	shown=run('gpg','--show-keys','--with-colons','--with-fingerprint',input=key);prints={line.split(':')[9]for line in shown.splitlines()if line.startswith('fpr:')}
-	if settings['grafana_key']not in prints:raise Failed(f"Grafana's repository key is not {settings['grafana_key']}; do not trust it")
-	write(GRAFANA_KEY,key);source=f"deb [signed-by={GRAFANA_KEY}] https://apt.grafana.com stable main\n";write(GRAFANA_LIST,source)
+	with urllib.request.urlopen(GRAFANA_KEY_URL,timeout=20)as answer:offered=answer.read(100000).decode()
+	write(GRAFANA_KEY,trusted_key(offered,settings['grafana_key']));source=f"deb [signed-by={GRAFANA_KEY}] https://apt.grafana.com stable main\n";write(GRAFANA_LIST,source)
+def trusted_key(offered:str,fingerprint:str)->str:
+	with tempfile.TemporaryDirectory()as home:gpg='gpg','--batch','--quiet','--no-autostart','--homedir',home;run(*gpg,'--import',input=offered);key=run(*gpg,'--armor','--export',fingerprint)
+	if not key.startswith('-----BEGIN PGP PUBLIC KEY BLOCK-----'):raise Failed(f"Grafana's repository key is not {fingerprint}; do not trust it")
+	return key
 def install_agents(_:Settings)->None:
 	stamp,wanted=VENV/'requirements.sha256',hashlib.sha256(REQUIREMENTS.read_bytes())
 	if stamp.exists()and stamp.read_text()==wanted.hexdigest():return

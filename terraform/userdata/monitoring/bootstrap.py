@@ -22,6 +22,7 @@ import secrets
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -183,14 +184,21 @@ def trust_grafana(settings: Settings) -> None:
         run("apt-get", "-q", "update")
         run("apt-get", "-qy", "install", "--no-install-recommends", "gpg")
     with urllib.request.urlopen(GRAFANA_KEY_URL, timeout=20) as answer:
-        key = answer.read(100_000).decode()
-    shown = run("gpg", "--show-keys", "--with-colons", "--with-fingerprint", input=key)
-    prints = {line.split(":")[9] for line in shown.splitlines() if line.startswith("fpr:")}
-    if settings["grafana_key"] not in prints:
-        raise Failed(f"Grafana's repository key is not {settings['grafana_key']}; do not trust it")
-    write(GRAFANA_KEY, key)
+        offered = answer.read(100_000).decode()
+    write(GRAFANA_KEY, trusted_key(offered, settings["grafana_key"]))
     source = f"deb [signed-by={GRAFANA_KEY}] https://apt.grafana.com stable main\n"
     write(GRAFANA_LIST, source)
+
+
+def trusted_key(offered: str, fingerprint: str) -> str:
+    """Take the one key with this fingerprint; apt would trust every key that lies beside it."""
+    with tempfile.TemporaryDirectory() as home:
+        gpg = ("gpg", "--batch", "--quiet", "--no-autostart", "--homedir", home)
+        run(*gpg, "--import", input=offered)
+        key = run(*gpg, "--armor", "--export", fingerprint)
+    if not key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----"):
+        raise Failed(f"Grafana's repository key is not {fingerprint}; do not trust it")
+    return key
 
 
 def install_agents(_: Settings) -> None:
