@@ -38,8 +38,9 @@ lock: setup ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python scripts/pins
 	rm -f uv.lock
 
-reference: setup ## Write docs/reference/local-cloud.md anew from the code
+reference: setup ## Write docs/reference/local-cloud.md and terraform.md anew from the code
 	$(BIN)/python -m tests.conformance.reference
+	$(BIN)/python -m tests.terraform.reference
 
 bench: setup ## Print the figures of the README
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
