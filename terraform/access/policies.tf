@@ -1,7 +1,6 @@
 # Least privilege: an agent's key can do what the agent does, and nothing else. Operations on a pool
-# are allowed for the stack's own. Reading instances cannot be limited to one pool, so the service
-# discovery, which asks for a member that the list does not show yet, could read any instance's
-# user-data: secrets of other servers of the account do not belong there.
+# are allowed for the stack's own. Listing instances cannot be limited to one pool, but a list shows
+# no user-data: no agent's key can read another server's secrets.
 # The same policies, for stacks that the SDK makes, are in src/exotide/stack/policies.py.
 
 locals {
@@ -10,7 +9,7 @@ locals {
   operations = {
     servicediscovery = {
       on_pool = "'get-instance-pool'"
-      reads   = "'list-instances', 'get-instance'"
+      reads   = "'list-instances'"
     }
     autoscaler = {
       on_pool = "'get-instance-pool', 'scale-instance-pool', 'evict-instance-pool-members'"

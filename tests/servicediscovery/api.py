@@ -47,6 +47,8 @@ class FakeApi:
         self.pool: Json = {"id": POOL_ID, "name": "web", "state": "running"}
         self.unlisted: set[str] = set()
         """Ids that list-instances does not know yet."""
+        self.lists_late = 0
+        """How many more lists lack them; all lists do if this is 0."""
         self.fault: Fault | None = None
         self.answers: dict[str, Any] = {}
         self.requests: list[str] = []
@@ -119,8 +121,8 @@ class FakeApi:
             return Fault(body=json.dumps(pool).encode())
         if path == "/instance":
             listed = [member for member in self.members if member["id"] not in self.unlisted]
+            self.lists_late -= 1
+            if self.lists_late == 0:
+                self.unlisted = set()
             return Fault(body=json.dumps({"instances": listed}).encode())
-        for member in self.members:
-            if path == f"/instance/{member['id']}":
-                return Fault(body=json.dumps(member).encode())
         return Fault(status=404, body=b'{"message": "Not Found"}')

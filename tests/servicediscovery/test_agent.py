@@ -108,11 +108,20 @@ def test_an_instance_of_somebody_else_is_no_target(bench: Bench) -> None:
     assert bench.targets() == ["198.51.100.1:9100"]
 
 
-def test_a_member_that_the_list_does_not_know_is_asked_for_by_itself(bench: Bench) -> None:
+def test_a_list_that_lacks_a_member_is_asked_for_once_more(bench: Bench) -> None:
     bench.api.scale(2)
-    bench.api.unlisted = {bench.api.members[1]["id"]}
+    bench.api.unlisted, bench.api.lists_late = {bench.api.members[1]["id"]}, 1
     bench.refresh()
     assert len(bench.targets()) == 2
+    assert len(bench.api.requests) == 4
+
+
+def test_a_list_that_shows_no_member_at_all_is_an_error_and_empties_no_file(bench: Bench) -> None:
+    bench.refresh()
+    bench.api.unlisted = {bench.api.members[0]["id"]}
+    bench.refresh()
+    assert bench.targets() == ["198.51.100.1:9100"]
+    assert bench.last_log()["error"] == "list-instances: shows none of the pool's 1 members"
 
 
 def test_a_member_that_vanishes_between_the_calls_is_left_out(bench: Bench) -> None:

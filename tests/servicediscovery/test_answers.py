@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from exotide_servicediscovery.answers import read_instance, read_instances, read_pool
+from exotide_servicediscovery.answers import read_instances, read_pool
 from exotide_servicediscovery.errors import AnswerInvalid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,11 +75,6 @@ def test_a_member_without_an_address_yet_is_no_error() -> None:
     for value in (None, ""):
         found = read_instances({"instances": [instance(1, **{"public-ip": value})]})
         assert [member.scrapable for member in found.values()] == [False]
-
-
-def test_another_instance_than_the_one_asked_for_is_refused() -> None:
-    with pytest.raises(AnswerInvalid):
-        read_instance(instance(1), instance_id="another")
 
 
 @given(json_values)

@@ -46,14 +46,6 @@ def read_instances(answer: object) -> dict[str, Instance]:
     return {instance.id: instance for instance in instances}
 
 
-def read_instance(answer: object, *, instance_id: str) -> Instance:
-    """Read the answer of get-instance. Raises AnswerInvalid."""
-    instance = _instance(answer, "get-instance")
-    if instance.id != instance_id:
-        raise AnswerInvalid(f"get-instance: asked for {instance_id}, got {instance.id!r:.80}")
-    return instance
-
-
 def _instance(item: object, operation: str) -> Instance:
     found = _object(item, operation)
     return Instance(

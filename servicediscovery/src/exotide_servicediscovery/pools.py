@@ -11,7 +11,7 @@ from exoscale.api.v2 import Client
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from .answers import read_instance, read_instances, read_pool
+from .answers import PoolAnswer, read_instances, read_pool
 from .errors import (
     AnswerInvalid,
     CloudError,
@@ -25,6 +25,8 @@ from .targets import Instance, Pool
 
 CONNECT_TIMEOUT_S: Final = 3.0
 READ_TIMEOUT_S: Final = 5.0
+LOOKS: Final = 2
+"""How often a pass looks at most, when the list does not show every member yet."""
 ERRORS: Final[Mapping[int, tuple[type[CloudError], str]]] = {
     401: (Unauthorized, "check EXOSCALE_KEY and EXOSCALE_SECRET"),
     403: (Unauthorized, "check EXOSCALE_KEY, EXOSCALE_SECRET, and that its role may read the pool"),
@@ -55,19 +57,31 @@ class ExoscalePools:
         """
         Return the pool with all its members. Raises CloudError.
 
-        The pool says who is a member; one list gives their addresses. A member that is missing
-        in the list (the two calls are not one moment) is asked for by itself.
+        The pool says who is a member; one list gives their addresses. The two calls are not one
+        moment: when a member is missing in the list, both are made once more, and what is missing
+        then is left out. No member is asked for by itself, as that would need a key that reads
+        every server's user-data.
         """
-        answer = _call("get-instance-pool", self._client.get_instance_pool, id=self._pool_id)
-        pool = read_pool(answer, pool_id=self._pool_id)
-        listed = self._list() if pool.instance_ids else {}
-        found = (listed.get(id_) or self._find(id_) for id_ in pool.instance_ids)
-        instances = tuple(instance for instance in found if instance is not None)
+        pool, listed = self._look()
+        for _ in range(LOOKS - 1):
+            if all(id_ in listed for id_ in pool.instance_ids):
+                break
+            pool, listed = self._look()
+        instances = tuple(listed[id_] for id_ in pool.instance_ids if id_ in listed)
+        if pool.instance_ids and not instances:
+            raise AnswerInvalid(
+                f"list-instances: shows none of the pool's {len(pool.instance_ids)} members"
+            )
         return Pool(id=pool.id, name=pool.name, instances=instances)
 
     def close(self) -> None:
         """Close idle connections."""
         self._client.http_client.close()
+
+    def _look(self) -> tuple[PoolAnswer, dict[str, Instance]]:
+        answer = _call("get-instance-pool", self._client.get_instance_pool, id=self._pool_id)
+        pool = read_pool(answer, pool_id=self._pool_id)
+        return pool, self._list() if pool.instance_ids else {}
 
     def _list(self) -> dict[str, Instance]:
         answer = _call(
@@ -77,13 +91,6 @@ class ExoscalePools:
             manager_type="instance-pool",
         )
         return read_instances(answer)
-
-    def _find(self, instance_id: str) -> Instance | None:
-        try:
-            answer = _call("get-instance", self._client.get_instance, id=instance_id)
-        except NotFound:
-            return None  # gone since the pool was read
-        return read_instance(answer, instance_id=instance_id)
 
 
 class _TimedAdapter(HTTPAdapter):

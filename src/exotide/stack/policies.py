@@ -1,8 +1,8 @@
 """
 What each agent may do, as policies of IAM roles.
 
-Operations on one pool are allowed for the agents' own pool only. `list-instances` and
-`get-instance` name no pool, so they are allowed for all: they are read-only.
+Operations on one pool are allowed for the agents' own pool only. `list-instances` names no pool, so
+it is allowed for all: it changes nothing, and shows no user-data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ AUTOSCALER_ON_POOL: Final = (
 AUTOSCALER_READS: Final = ("list-instances",)
 """To find the oldest members; without it, the autoscaler goes by the order of the pool's list."""
 DISCOVERY_ON_POOL: Final = ("get-instance-pool",)
-DISCOVERY_READS: Final = ("list-instances", "get-instance")
+DISCOVERY_READS: Final = ("list-instances",)
 
 
 def autoscaler_policy(pool_id: str) -> dict[str, Any]:
