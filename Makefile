@@ -18,7 +18,7 @@ check: setup ## Format, lint, types, layers, shell and YAML
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	shellcheck scripts/setup .ci/run
+	shellcheck scripts/setup .ci/run servicediscovery/entrypoint.sh
 	$(BIN)/yamllint --strict monitoring
 
 test: check ## All checks and all tests
