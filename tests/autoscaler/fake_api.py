@@ -28,6 +28,8 @@ class FakeApi:
     """Whether only scale and evict misbehave."""
     applies: bool = False
     """Whether a misbehaving change happens all the same."""
+    once: bool = False
+    """Whether only the next answer misbehaves."""
     boot_s: float = 0.0
     """How long the pool stays unsettled after a change."""
     changes: list[tuple[float, str, int]] = field(default_factory=list)
@@ -130,7 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         if api.mode == "well" or (api.changes_only and not change):
             return False
-        self._misbehave(api.mode)
+        mode, api.mode = api.mode, "well" if api.once else api.mode
+        self._misbehave(mode)
         return True
 
     def _misbehave(self, mode: str) -> None:

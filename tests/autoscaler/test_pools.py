@@ -102,6 +102,23 @@ def test_every_misbehaviour_is_a_typed_error_in_good_time(
     assert metrics.registry.get_sample_value(name, labels) == 1
 
 
+def test_a_read_whose_connection_was_cut_is_made_once_more_and_a_change_is_not(
+    api: FakeApi,
+) -> None:
+    pools = pools_of(api)
+    api.mode, api.once = "reset", True
+    assert asyncio.run(pools.get()).size == 3
+    assert api.reads == 2
+    api.mode = "reset"
+    with pytest.raises(CloudUnavailable, match="no connection"):
+        asyncio.run(pools.scale(4))
+    assert api.attempts == 1
+    api.mode, api.once = "reset", False
+    with pytest.raises(CloudUnavailable, match="no connection"):
+        asyncio.run(pools.get())
+    assert api.reads == 4
+
+
 def test_a_refused_connection_is_a_typed_error() -> None:
     with pytest.raises(CloudUnavailable):
         asyncio.run(pools_of(FakeApi(port=free_port())).get())

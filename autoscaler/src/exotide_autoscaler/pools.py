@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import requests
 from exoscale.api.exceptions import ExoscaleAPIException
 from exoscale.api.v2 import Client
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from exotide_autoscaler.domain import Pool
 from exotide_autoscaler.errors import (
@@ -35,7 +35,13 @@ _SHOWN: Final = 200
 
 
 class LimitedSession(requests.Session):
-    """A session whose calls end: explicit time-outs, a size limit, no redirects."""
+    """
+    A session whose calls end: explicit time-outs, a size limit, no redirects.
+
+    A connection that rested for an interval may be given up by the server at the very moment of
+    the next call; 60 s is a common limit, and the usual interval. So a read that finds its
+    connection cut is made once more on a fresh one. A change is not: it may have been made.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__()
@@ -44,6 +50,16 @@ class LimitedSession(requests.Session):
     def request(self, method: str | bytes, url: str | bytes, **options: Any) -> requests.Response:  # type: ignore[override]  # requests' own has 16 arguments
         """Make the request and read the whole answer; raises requests' and urllib3's errors."""
         ends_at = time.monotonic() + self._timeout_s
+        try:
+            return self._once(method, url, ends_at=ends_at, **options)
+        except requests.exceptions.ConnectionError as error:
+            if method != "GET" or not _was_cut(error):
+                raise
+        return self._once(method, url, ends_at=ends_at, **options)
+
+    def _once(
+        self, method: str | bytes, url: str | bytes, *, ends_at: float, **options: Any
+    ) -> requests.Response:
         limits = (min(_CONNECT_S, self._timeout_s), self._timeout_s)
         response = super().request(
             method, url, **options, timeout=limits, stream=True, allow_redirects=False
@@ -58,6 +74,11 @@ class LimitedSession(requests.Session):
                     raise requests.exceptions.ReadTimeout("the answer trickles")
         response._content = bytes(body)  # noqa: SLF001 - as requests does when it does not stream
         return response
+
+
+def _was_cut(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether the connection was there and ended before an answer began."""
+    return any(isinstance(cause, ProtocolError) for cause in error.args)
 
 
 class ExoscalePools:
