@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from exotide_autoscaler.domain import Intent, Reason
 from exotide_autoscaler.errors import CloudError
 from exotide_autoscaler.reconcile import Pass
+from exotide_autoscaler.webhook import Outcome
 
 _BUCKETS_S: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -59,8 +61,11 @@ class Metrics:
             registry=self.registry,
         )
         self.show_waiting(frozenset())
+        # Series that are there from the start: an increase over time misses a first value.
         for reason in Reason:
             self._decisions.labels(reason)
+        for intent, outcome in product((Intent.UP, Intent.DOWN), Outcome):
+            self.webhooks.labels(intent, outcome)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         gauge = Gauge(f"exotide_autoscaler_{name}", text, registry=self.registry)
