@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,22 @@ def test_a_change_that_was_under_way_is_finished_with_its_operation(life: Begin)
         assert {spec.id for spec in second.servers.started} == set(members[3:])
 
 
+def test_a_member_that_came_up_as_its_cloud_ended_gets_traffic_from_the_next(life: Begin) -> None:
+    with life() as first:
+        pool, _, service = stack(first)
+        first.servers.holds_boots = True
+        first.client.scale_instance_pool(id=pool, size=5)
+        (known, *_) = first.servers.running.values()
+        for key in first.account.members(pool)[3:]:
+            first.servers.running[key] = replace(known, id=key)
+    with life(first) as second:
+        second.cloud.settle()
+        assert second.servers.started == []
+        serving = second.balancers.members[service]
+        assert sorted(serving) == sorted(second.account.ips(pool))
+        assert len(serving) == 5
+
+
 def test_a_key_of_a_role_is_good_for_the_same_after_a_restart_and_a_deleted_one_for_nothing(
     life: Begin,
 ) -> None:
@@ -203,12 +220,13 @@ def test_a_server_that_nobody_knows_is_removed(life: Begin) -> None:
 def test_a_reboot_cut_short_ends_as_interrupted(life: Begin) -> None:
     with life() as first:
         single = first.account.instance()
+        first.servers.holds_boots = True
         reboot = first.client.reboot_instance(id=single)
-        operation = first.cloud.cloud.world.operations.known[reboot["id"]]
-        first.cloud.settle()
-        assert operation.state == "success"
+        assert first.client.get_operation(id=reboot["id"])["state"] == "pending"
     with life(first) as second:
-        assert second.client.get_operation(id=reboot["id"])["state"] == "success"
+        ended = second.client.get_operation(id=reboot["id"])
+        assert (ended["state"], ended["reason"]) == ("failure", "interrupted")
+        assert second.client.get_instance(id=single)["state"] == "running"
 
 
 def test_an_answer_is_given_only_when_it_is_on_the_disk(life: Begin, tmp_path: Path) -> None:

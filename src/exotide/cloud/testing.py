@@ -186,6 +186,8 @@ class FakeServers:
 
     async def reboot(self, server_id: str) -> None:
         await asyncio.sleep(0)
+        while self.holds_boots:  # noqa: ASYNC110 - threads set it
+            await asyncio.sleep(0.002)
         if server_id not in self.running:
             raise CloudFault(f"no such server: {server_id}")
         self.rebooted.append(server_id)

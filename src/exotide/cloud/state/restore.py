@@ -48,9 +48,9 @@ async def restore(world: World) -> None:
     alive = await _adopt_servers(world)
     kept = [each for each in world.load_balancers.values() if _is_made(each)]
     await world.servers.prune(alive | {balancer.id for balancer in kept})
+    dead = _settle_instances(world, alive)  # before balancers are told who runs
     for balancer in kept:
         await _adopt_balancer(world, balancer)
-    dead = _settle_instances(world, alive)
     works = _unfinished(world)
     unattended = _unattended(world)
     for instance in dead:
