@@ -73,6 +73,10 @@ class Stand:
         await self.members(specs)
         await self.tools.eventually(self.healthy)
 
+    def files(self) -> set[str]:
+        (folder,) = self.servers.run_dir.glob(f"*/nlb-{self.nlb_id[:8]}")
+        return {path.name for path in folder.iterdir()}
+
     def get(self, path: str = "/") -> str:
         return self.tools.fetch(f"http://{self.ip}:{self.port}{path}", 10.0)
 
@@ -230,6 +234,8 @@ async def test_a_changed_service_loses_no_request(stand: Stand) -> None:
         await asyncio.sleep(0.2)
     clients.end()
     assert clients.lost == []
+    stem = f"{WEB.id[:8]}-4"
+    assert stand.files() == {f"{stem}.cfg", f"{stem}.sock", f"{WEB.id[:8]}.log"}
 
 
 async def test_a_dead_haproxy_is_restarted_with_its_members(stand: Stand) -> None:

@@ -148,6 +148,7 @@ class Service:
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
+        self._forget_files()
 
     async def change(self, spec: ServiceSpec) -> None:
         """Serve by a new specification; connections live on with the process that has them."""
@@ -282,12 +283,19 @@ class Service:
         process = await self._spawn(config, takeover)
         await self._await_ready(process, runtime)
         self._process, self._runtime = process, runtime
+        self._forget_files(besides=stem.name)
         if takeover and old is not None:
             self._retire(old)
         self._members = [m for m in self._members if m.stage is not Stage.LEAVING]
         for member in self._members:
             if member.stage is Stage.JOINING:
                 await self._add(member)
+
+    def _forget_files(self, *, besides: str = "") -> None:
+        """Remove configurations and sockets, except of one generation: an old one has read its."""
+        for path in self.place.folder.glob(f"{self.spec.id[:8]}-*"):
+            if path.stem != besides:
+                path.unlink(missing_ok=True)
 
     def _write(self, config: Path, socket: Path) -> None:
         if len(str(socket)) > LONGEST_PATH:
