@@ -164,16 +164,17 @@ class LocalApi:
         path: str,
         content: bytes,
         query: Sequence[tuple[str, str]],
-        authorization: str,
+        authorization: str | None,
     ) -> Answer:
-        """Send a request with any header."""
+        """Send a request with any header; None: without one."""
+        signed = [] if authorization is None else [(b"authorization", authorization.encode())]
         scope = {
             "type": "http",
             "method": method,
             "path": path,
             "raw_path": _raw(path).encode(),
             "query_string": urlencode(query).encode(),
-            "headers": [(b"host", b"cloud.test"), (b"authorization", authorization.encode())],
+            "headers": [(b"host", b"cloud.test"), *signed],
             "server": ("127.0.0.1", 80),
         }
         return self.loop.run_until_complete(self._deliver(scope, content))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -114,6 +115,27 @@ def test_status_tells_all_clouds_and_no_secret(
     assert json.loads(said)["clouds"][0]["port"] == 8480
     assert "hush" not in said
     assert "hush" not in repr(living(clouds.folder))
+
+
+@pytest.mark.parametrize(
+    ("servers", "fate"),
+    [
+        ("processes", "run on when it ends"),
+        ("none", "run on when it ends"),
+        ("loopback", "end with it, and its pools then make new ones"),
+        ("machines", "end with it, and its pools then make new ones"),
+    ],
+)
+def test_status_tells_what_becomes_of_the_servers_of_a_kept_cloud(
+    servers: str, fate: str, clouds: Clouds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = replace(
+        entry("aaaaaa", 8480), character=Character(servers=servers), state=Path("/srv/kept")
+    )
+    publish(clouds.add("aaaaaa", 8480), kept)
+    assert command.status(run_dir=clouds.folder) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"  kept in: /srv/kept, until: exotide cloud down; its servers {fate}"
 
 
 def test_without_a_cloud_env_and_down_end_with_2(
@@ -252,6 +274,8 @@ def test_a_cloud_serves_host_and_fabric_and_a_signal_ends_it_with_0(
             process.send_signal(number)
             said = process.stdout.read() + process.stderr.read()
         assert process.wait(30) == 0, said
+    asked = f'eval "$(exotide cloud env --port {cloud.access.port} --run-dir {tmp_path})"'
+    assert f"to use it: {asked}" in said
     assert cloud.access.secret not in ready + said
     assert living(tmp_path) == []
 

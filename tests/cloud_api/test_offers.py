@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exotide.cloud.api.catalogue import TEMPLATES, ZONES
+from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES, ZONES
 
 from .asgi import LocalApi
 from .conftest import Account, refused
@@ -22,6 +22,16 @@ def test_every_zone_has_its_own_debian_and_ubuntu(zone: str, api: LocalApi) -> N
     assert all(each["visibility"] == "public" for each in templates)
     others = {key for key, each in TEMPLATES.items() if each.zone != zone}
     assert {each["id"] for each in templates} == set(TEMPLATES) - others
+
+
+@pytest.mark.parametrize("kind", ["zone", "instance-type"])
+def test_what_can_be_ordered_where_is_no_secret(kind: str, api: LocalApi) -> None:
+    unsigned = api.deliver("GET", f"/v2/{kind}", b"", (), None)
+    assert unsigned == api.call("GET", f"/v2/{kind}")
+    assert api.deliver("GET", f"/v2/{kind}", b"", (), "EXO2-HMAC-SHA256 nonsense").status == 403
+    (key, *_) = INSTANCE_TYPES
+    for path in ("template", "instance", f"instance-type/{key}"):
+        assert api.deliver("GET", f"/v2/{path}", b"", (), None).status == 403
 
 
 def test_a_template_is_known_by_its_name(client: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -109,7 +110,9 @@ def start(
         command=command,
         ca_dir=ca_dir or default_folder(),
     )
-    return _guarded(lambda: asyncio.run(run(settings, on_ready=_announce)))
+    return _guarded(
+        lambda: asyncio.run(run(settings, on_ready=lambda cloud: _announce(cloud, run_dir)))
+    )
 
 
 @app.command
@@ -215,12 +218,13 @@ def _stop(cloud: Entry, run_dir: Path) -> None:
     _say(f"cloud {cloud.cloud_id} is gone")
 
 
-def _announce(cloud: Entry) -> None:
+def _announce(cloud: Entry, run_dir: Path) -> None:
     """Print the secret to people only: what is not a terminal may be a log."""
     port = cloud.access.port
     _say(f"local cloud {cloud.cloud_id} is ready: {cloud.access.endpoint}")
     _describe(cloud)
-    _say(f'to use it: eval "$(exotide cloud env --port {port})"')
+    where = "" if run_dir == RUN_DIR else f" --run-dir {shlex.quote(str(run_dir.absolute()))}"
+    _say(f'to use it: eval "$(exotide cloud env --port {port}{where})"')
     if sys.stdout.isatty():
         _say(exports(environment(cloud.access, ca_file=cloud.ca_file, mode="proxy")))
 
@@ -237,9 +241,9 @@ def _describe(cloud: Entry) -> None:
     for limit in character.limits:
         _say(f"  limit: {limit}")
     if cloud.state is not None:
-        _say(
-            f"  kept in: {cloud.state}; its servers run on when it ends, until: exotide cloud down"
-        )
+        lasts = character.servers in drivers.LASTING
+        fate = "run on when it ends" if lasts else "end with it, and its pools then make new ones"
+        _say(f"  kept in: {cloud.state}, until: exotide cloud down; its servers {fate}")
 
 
 def _print_json(clouds: list[Entry]) -> None:

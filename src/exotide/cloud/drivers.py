@@ -32,6 +32,8 @@ MACHINES_ONLY: Final = frozenset(
     {"systemd-nspawn", "systemctl", "mmdebstrap", "chroot", "apt-get", "apt-config", "dpkg-deb"}
 )
 """Programs that only machines need."""
+LASTING: Final = frozenset({"processes", "none"})
+"""Drivers whose servers outlive a cloud that is kept."""
 EMULATED: Final = ("servers and balancers are emulated: no address of theirs answers",)
 
 

@@ -94,6 +94,7 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "add-service-to-load-balancer": (
         f"At most {SERVICES_PER_BALANCER} services per load balancer.",
         "A check in mode https connects and does not verify the certificate.",
+        "A service of protocol udp fails where servers are real: HAProxy serves tcp alone.",
     ),
 }
 """By operationId."""

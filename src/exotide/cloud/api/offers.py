@@ -9,7 +9,7 @@ from exotide.cloud.api.world import World
 
 
 def list_instance_types(_world: World, _call: Call) -> dict[str, object]:
-    """List all instance types."""
+    """List all instance types; no signature is needed, as for the zones."""
     return {"instance-types": [kind.view() for kind in INSTANCE_TYPES.values()]}
 
 
@@ -50,6 +50,7 @@ ENDPOINTS = (
         path="/instance-type",
         operation="list-instance-types",
         handler=list_instance_types,
+        public=True,
     ),
     Endpoint(
         method="GET",

@@ -25,7 +25,7 @@ Around = Callable[[Work | None, str, str], Work | None]
 """Changes the work of an operation; zone and the resource's id tell what it is about."""
 
 KEPT: Final = 10_000
-"""Operations that stay readable; the oldest are forgotten first."""
+"""Operations that stay readable; the oldest that have ended are forgotten first."""
 
 
 def _as_it_is(work: Work | None, _zone: str, _key: str) -> Work | None:
@@ -199,6 +199,7 @@ class Operations:
     def _forget_old(self) -> None:
         if len(self.known) <= KEPT:
             return
-        oldest = next(iter(self.known))
-        if self.known[oldest].state is not OperationState.PENDING:
-            del self.known[oldest]
+        for key, operation in self.known.items():
+            if operation.state is not OperationState.PENDING:
+                del self.known[key]
+                return
