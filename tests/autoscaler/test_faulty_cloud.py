@@ -42,6 +42,8 @@ from exotide.cloud.faults.model import (
 )
 from exotide.cloud.reset import reset
 from exotide.cloud.testing import RunningCloud, running_cloud
+from exotide.stack.policies import autoscaler_policy
+from tests.keys import key_for
 
 from .worlds import HandClock, InstantScribe, memory_journal
 
@@ -86,11 +88,11 @@ class Bench:
         )
         self.pool_id = started["reference"]["id"]
         self.cloud.settle()
-        access = self.cloud.access
+        key = key_for(self.client, autoscaler_policy(self.pool_id))
         self.pools = ExoscalePools(
-            access.key,
-            access.secret,
-            endpoint=access.endpoint,
+            key["key"],
+            key["secret"],
+            endpoint=self.cloud.access.endpoint,
             pool_id=self.pool_id,
             timeout_s=CALL_WITHIN_S,
         )

@@ -18,7 +18,7 @@ from exotide.cloud.proxy.tls import Tls
 from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools import programs
 from exotide.realtools.cell import Cell
-from exotide.realtools.terraform import TerraformFailed, Workspace
+from exotide.realtools.terraform import Plan, TerraformFailed, Workspace
 
 from .conftest import found
 
@@ -32,6 +32,29 @@ KEYS = {
 PARTS = 19
 REBUILT = {SERVER: ["delete", "create"], "module.monitoring.terraform_data.user_data": ["update"]}
 Make = Callable[..., Workspace]
+
+
+def resent() -> frozenset[str]:
+    """
+    What each plan updates for nothing.
+
+    Providers before 0.69.3 forget that user-data came in base64, and send it again each time.
+    """
+    version = programs.provider().name.rpartition("_v")[2]
+    is_old = [int(each) for each in version.split(".")] < [0, 69, 3]
+    return frozenset({POOL, SERVER} if is_old else ())
+
+
+def changes(plan: Plan) -> dict[str, list[str]]:
+    """Give what a plan really changes."""
+    only_sent_again = {
+        each for each in resent() & plan.actions.keys() if plan.attributes[each] == {"user_data"}
+    }
+    return {key: each for key, each in plan.actions.items() if key not in only_sent_again}
+
+
+def is_settled(plan: Plan) -> bool:
+    return plan.is_empty or bool(resent() and not changes(plan))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +114,7 @@ def nothing_is_left(stack: Workspace, cloud: RunningCloud) -> None:
 def test_what_was_applied_needs_no_change(stack: Workspace) -> None:
     stack.apply()
     plan = stack.plan()
-    assert plan.is_empty, plan.text
+    assert is_settled(plan), plan.text
     assert len([each for each in stack.resources() if ".data." not in f".{each}"]) == PARTS
 
 
@@ -103,7 +126,7 @@ def test_a_pool_scaled_by_the_autoscaler_is_no_reason_for_a_change(
     for size in (3, 2):
         client.wait(client.scale_instance_pool(id=pool, size=size)["id"])
         plan = stack.plan()
-        assert plan.is_empty, plan.text
+        assert is_settled(plan), plan.text
     stack.apply()
     assert client.get_instance_pool(id=pool)["size"] == 2
 
@@ -112,15 +135,16 @@ def test_other_settings_of_the_monitoring_server_rebuild_it_and_it_alone(
     stack: Workspace,
 ) -> None:
     stack.apply()
-    assert stack.plan(cooldown_s=30).actions == REBUILT
-    assert stack.plan(time_to_live_h=5).actions == {SERVER: ["update"]}
+    assert changes(stack.plan(cooldown_s=30)) == REBUILT
+    assert changes(stack.plan(time_to_live_h=5)) == {SERVER: ["update"]}
 
 
 def test_other_settings_of_the_application_change_the_pool_in_place(stack: Workspace) -> None:
     stack.apply()
     environment = '{"LOAD_SECONDS":"5"}'
     plan = stack.plan(slowapp_environment=environment)
-    assert plan.actions == {POOL: ["update"]}
+    assert changes(plan).keys() <= {POOL}
+    assert plan.actions[POOL] == ["update"]
     assert plan.attributes[POOL] == {"user_data"}
 
 
@@ -138,7 +162,7 @@ def test_a_rotated_key_rebuilds_the_monitoring_server_and_leaves_the_pool_alone(
     listed = {each["key"] for each in client.list_api_keys()["api-keys"]}
     assert listed == {after[address]["key"] for address in KEYS.values()}
     plan = stack.plan()
-    assert plan.is_empty, plan.text
+    assert is_settled(plan), plan.text
 
 
 def test_a_second_stack_in_the_account_stands_beside_the_first(
@@ -152,7 +176,7 @@ def test_a_second_stack_in_the_account_stands_beside_the_first(
     assert second.outputs().get("grafana_url") is None
     second.destroy()
     plan = stack.plan()
-    assert plan.is_empty, plan.text
+    assert is_settled(plan), plan.text
 
 
 def test_a_template_that_does_not_exist_fails_before_anything_is_made(make: Make) -> None:
@@ -223,6 +247,6 @@ def test_opentofu_applies_and_destroys_the_same(make: Make) -> None:
     stack = make(programs.opentofu, name="tofu")
     stack.apply()
     plan = stack.plan()
-    assert plan.is_empty, plan.text
+    assert is_settled(plan), plan.text
     stack.destroy()
     assert stack.resources() == {}

@@ -42,6 +42,8 @@ from exotide.cloud.faults.model import (
 )
 from exotide.cloud.reset import reset
 from exotide.cloud.testing import RunningCloud, running_cloud
+from exotide.stack.policies import discovery_policy
+from tests.keys import key_for
 
 PASS_WITHIN_S = 0.4
 
@@ -81,9 +83,10 @@ class Bench:
         self.pool_id = started["reference"]["id"]
         self.cloud.settle()
         access = self.cloud.access
+        key = key_for(self.client, discovery_policy(self.pool_id))
         settings_ = Settings(
-            key=access.key,
-            secret=access.secret,
+            key=key["key"],
+            secret=key["secret"],
             zone=access.zone,
             pool_id=self.pool_id,
             target_port=9100,
