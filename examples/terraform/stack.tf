@@ -5,7 +5,8 @@
 terraform {
   required_providers {
     exoscale = {
-      source = "exoscale/exoscale"
+      source  = "exoscale/exoscale"
+      version = ">= 0.63.0" # the first that has ssh_keys
     }
   }
 }
@@ -78,7 +79,8 @@ resource "exoscale_security_group" "watchers" {
   name = "watchers"
 }
 
-# Users come through the load balancer with their own addresses.
+# Users come through the load balancer with their own addresses. Rules of one group that are alike
+# need descriptions: providers before 0.69 would take one for another.
 resource "exoscale_security_group_rule" "app" {
   security_group_id = exoscale_security_group.members.id
   description       = "users"
@@ -91,6 +93,7 @@ resource "exoscale_security_group_rule" "app" {
 
 resource "exoscale_security_group_rule" "health_checks" {
   security_group_id     = exoscale_security_group.members.id
+  description           = "checks of the load balancer"
   type                  = "INGRESS"
   protocol              = "TCP"
   public_security_group = "public-nlb-healthcheck-sources"

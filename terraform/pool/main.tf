@@ -5,6 +5,7 @@ resource "exoscale_security_group" "members" {
 
 # The load balancer keeps the client's address: to reach the application through it is to reach
 # this port from anywhere. Its own checks come from addresses that Exoscale keeps in a group.
+# The descriptions matter: providers before 0.69 tell rules that are made together apart by them.
 resource "exoscale_security_group_rule" "application" {
   security_group_id = exoscale_security_group.members.id
   description       = "clients of the load balancer"
