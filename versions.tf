@@ -4,7 +4,8 @@ terraform {
   required_providers {
     exoscale = {
       source = "exoscale/exoscale"
-      # Only what 0.60 and 0.74 have in common is used.
+      # Only what 0.60 and 0.74 have in common is used. Before 0.69.3 each plan wants to send the
+      # servers' user-data again, since these providers forget that it came in base64; that is harmless.
       version = ">= 0.60.0, < 1.0.0"
     }
   }

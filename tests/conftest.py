@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+import hypothesis
 import pytest
 import requests
 
@@ -25,6 +26,11 @@ from .contract.site import MOST_SERVERS, euro_per_hour
 CREDENTIALS: Final = ("EXOSCALE_API_KEY", "EXOSCALE_API_SECRET")
 SCRIPTED: Final = {"autoscaler", "servicediscovery", "stack"}
 """Folders whose tests tell the SDK wrong answers on purpose; their clouds are in this process."""
+
+
+# A busy machine is no fault of what is tested.
+hypothesis.settings.register_profile("exotide", deadline=None)
+hypothesis.settings.load_profile("exotide")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -150,7 +150,8 @@ async def test_the_exporter_reports_the_load_of_its_server(
     await asyncio.sleep(0.5)  # the burst while its limit was lifted
     busy, truth = await busy_and_truth(servers, spec, tools, cores=0.2, window_s=5.0)
     assert busy == pytest.approx(min(1.0, truth), abs=0.03)
-    assert busy == pytest.approx(expected, abs=0.08)
+    # The share is a promise where the host has room: beside other work there may be less.
+    assert expected - 0.25 < busy < expected + 0.08
 
 
 async def test_a_member_serves_the_application_and_its_metrics(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -54,6 +55,7 @@ def built(kind: Any) -> st.SearchStrategy[Any]:
     return st.builds(kind, **given_fields)
 
 
+@cache
 def nested(hint: Any) -> st.SearchStrategy[Any]:
     for found in walked(hint):
         st.register_type_strategy(found, built(found))

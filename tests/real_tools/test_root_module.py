@@ -19,6 +19,7 @@ from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools import programs
 from exotide.realtools.cell import Cell
 from exotide.realtools.terraform import Plan, TerraformFailed, Workspace
+from tests.sdk import done
 
 from .conftest import found
 
@@ -124,7 +125,7 @@ def test_a_pool_scaled_by_the_autoscaler_is_no_reason_for_a_change(
     stack.apply()
     pool = stack.outputs()["pool_id"]
     for size in (3, 2):
-        client.wait(client.scale_instance_pool(id=pool, size=size)["id"])
+        done(client, client.scale_instance_pool(id=pool, size=size))
         plan = stack.plan()
         assert is_settled(plan), plan.text
     stack.apply()
@@ -247,10 +248,10 @@ def remove_leftovers(client: Any, name: str) -> None:
     """Remove what no state knows, by its name."""
     for each in client.list_load_balancers()["load-balancers"]:
         if each["name"] == name:
-            client.wait(client.delete_load_balancer(id=each["id"])["id"])
+            done(client, client.delete_load_balancer(id=each["id"]))
     for each in client.list_security_groups()["security-groups"]:
         if each["name"].startswith(f"{name}-"):
-            client.wait(client.delete_security_group(id=each["id"])["id"])
+            done(client, client.delete_security_group(id=each["id"]))
 
 
 def test_opentofu_applies_and_destroys_the_same(make: Make) -> None:

@@ -16,6 +16,7 @@ from exoscale.api.v2 import Client
 
 from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools.terraform import Workspace
+from tests.sdk import done
 
 PARTS = 17
 """Resources of the example, each rule counted."""
@@ -66,7 +67,7 @@ def test_a_pool_scaled_by_somebody_else_is_no_reason_for_a_change(
     stack.apply()
     pool = stack.outputs()["pool_id"]
     for size in (3, 2):
-        client.wait(client.scale_instance_pool(id=pool, size=size)["id"])
+        done(client, client.scale_instance_pool(id=pool, size=size))
         plan = stack.plan()
         assert plan.is_empty, plan.text
     stack.apply()
@@ -128,8 +129,9 @@ def test_new_user_data_and_a_new_type_reach_new_members_only(stack: Workspace, c
     stack.apply(**wanted)
     assert stack.plan(**wanted).is_empty
     assert members(client, stack) == before
-    client.wait(
-        client.scale_instance_pool(id=stack.outputs()["pool_id"], size=len(before) + 1)["id"]
+    done(
+        client,
+        client.scale_instance_pool(id=stack.outputs()["pool_id"], size=len(before) + 1),
     )
     fresh = members(client, stack)[-1]
     old, new = (client.get_instance(id=key) for key in (before[0], fresh))
@@ -187,7 +189,7 @@ def test_what_terraform_forgot_can_be_imported_and_needs_no_change(stack: Worksp
 def test_what_somebody_deleted_is_made_again(stack: Workspace, client: Any) -> None:
     stack.apply()
     (balancer,) = client.list_load_balancers()["load-balancers"]
-    client.wait(client.delete_load_balancer(id=balancer["id"])["id"])
+    done(client, client.delete_load_balancer(id=balancer["id"]))
     assert stack.plan().actions == {
         "exoscale_nlb.entry": ["create"],
         "exoscale_nlb_service.app": ["create"],
@@ -202,7 +204,7 @@ def test_the_key_of_the_stack_may_scale_its_pool_and_nothing_else(
     stack.apply()
     outputs = stack.outputs()
     client = Client(outputs["autoscaler_key"], outputs["autoscaler_secret"], url=cloud.url)
-    client.wait(client.scale_instance_pool(id=outputs["pool_id"], size=2)["id"])
+    done(client, client.scale_instance_pool(id=outputs["pool_id"], size=2))
     with pytest.raises(ExoscaleAPIAuthException, match="list-instance-pools"):
         client.list_instance_pools()
     client.http_client.close()

@@ -43,7 +43,7 @@ from exotide.cloud.faults.model import (
 from exotide.cloud.reset import reset
 from exotide.cloud.testing import RunningCloud, running_cloud
 from exotide.stack.policies import discovery_policy
-from tests.keys import key_for
+from tests.sdk import key_for
 
 PASS_WITHIN_S = 0.4
 
