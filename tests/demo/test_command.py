@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from exotide.demo.command import _stoppable, demo
-from exotide.demo.errors import Stopped
+from exotide.demo.command import demo
 from exotide.demo.localcloud import find_access, free_port
 from exotide.demo.plan import Plan, Stage
 from exotide.demo.screen import LiveScreen, PlainScreen, View
 from exotide.demo.session import described, keep_logs, settings_for
 from exotide.loadtest.sample import DecisionMark, Phase, Sample
+from exotide.stopping import Stopped, stoppable
 
 UP = DecisionMark(t_s=7, size=1, wanted=2, reason="alert", intent="up", text="one more")
 STAY = DecisionMark(t_s=17, size=2, wanted=2, reason="no-alert", intent="none", text="all calm")
@@ -108,7 +108,7 @@ def test_the_first_signal_stops_and_a_second_cannot_disturb_the_cleaning_up() ->
 
 
 def stop_twice() -> None:
-    with _stoppable():
+    with stoppable():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from rich.console import Console
 
-from exotide.demo.errors import DemoError, SettingsWrong, Stopped
+from exotide.demo.errors import DemoError, SettingsWrong
 from exotide.demo.plan import plan_for
 from exotide.demo.screen import LiveScreen, PlainScreen, Screen
 from exotide.demo.session import perform
@@ -20,6 +16,7 @@ from exotide.loadtest.verdict import Verdict
 from exotide.report.page import clock, headline, render
 from exotide.report.run import Run, to_json
 from exotide.stack.errors import StackError
+from exotide.stopping import Stopped, stoppable
 
 DEFAULT_SPEED: Final = 6.0
 FASTEST: Final = 12.0
@@ -55,7 +52,7 @@ def demo(
     try:
         pace = _pace(1.0 if real_time else speed)
         _writable(report, json)
-        with _stoppable():
+        with stoppable():
             run = perform(plan_for(pace), screen)
     except SettingsWrong as error:
         return _complain(str(error), code=2)
@@ -81,24 +78,6 @@ def _writable(*files: Path | None) -> None:
     for file in files:
         if file is not None and (not file.parent.is_dir() or file.is_dir()):
             raise SettingsWrong(f"cannot write here, choose a file in a folder that exists: {file}")
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn the first Ctrl-C or TERM into Stopped; later ones cannot disturb the cleaning up."""
-
-    def stop(signal_number: int, _: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        raise Stopped(signal_number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _conclude(run: Run, screen: Screen, report: Path) -> None:

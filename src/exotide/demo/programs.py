@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from exotide.demo.errors import ProgramDied, ProgramUnready, Stopped
+from exotide.demo.errors import ProgramDied, ProgramUnready
+from exotide.stopping import Stopped
 
 LAST_LINES: Final = 12
 POLL_S: Final = 0.05

@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx2
 
-from exotide.demo.errors import DemoError, ProgramDied, Stopped
+from exotide.demo.errors import DemoError, ProgramDied
 from exotide.demo.generator import Generator
 from exotide.demo.localcloud import READY_LIMIT_S, STOP_GRACE_S, Access, find_access, start_cloud
 from exotide.demo.plan import Plan, Stage, advance, rate_rps
@@ -30,6 +30,7 @@ from exotide.stack.model import Stack
 from exotide.stack.probes import wait_healthy, wait_prometheus
 from exotide.stack.settings import StackSettings
 from exotide.stack.waiting import Patience
+from exotide.stopping import Stopped
 
 MAX_SIZE: Final = 4
 PATIENCE: Final = Patience(longest_s=0.5, limit_s=90.0)
