@@ -13,6 +13,7 @@ app = App(
     version_flags=["--version"],
 )
 app.command("exotide.cloud.command:app", name="cloud")
+app.command("exotide.check.command:check", name="check")
 app.command("exotide.demo.command:demo", name="demo")
 
 
