@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,11 @@ from exotide_autoscaler.metrics import Metrics
 from exotide_servicediscovery.metrics import Metrics as DiscoveryMetrics
 from prometheus_client import generate_latest
 
+from exotide.check.grafana import calls, data_source, grafana_answers, rules, two_graphs
+from exotide.check.ports import Page, Web
+from exotide.check.scene import Options, Scene
+from exotide.check.things import Server
+from exotide.check.web import HttpWeb, open_client
 from exotide.stack.alerting import grafana_files, monitoring_files
 from exotide.stack.durations import parse_s
 
@@ -133,6 +138,7 @@ class Watched:
     member: Member
     sink: Sink
     url: str
+    prometheus: str
     log: Path
 
     def get(self, path: str) -> Any:
@@ -186,7 +192,44 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         stack.enter_context(running(log, *server, env=environment))
         answers(f"http://127.0.0.1:{prometheus}/-/ready")
         answers(f"http://127.0.0.1:{grafana}/api/health", within_s=90)
-        yield Watched(member, sink, f"http://127.0.0.1:{grafana}", log)
+        urls = (f"http://127.0.0.1:{grafana}", f"http://127.0.0.1:{prometheus}")
+        yield Watched(member, sink, *urls, log)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Adapter of the checks' port Web: a monitoring server's addresses are others here."""
+
+    web: Web
+    places: dict[str, str]
+
+    def get(self, url: str, **options: Any) -> Page:
+        for there, here in self.places.items():
+            url = url.replace(there, here)
+        return self.web.get(url, **options)
+
+
+def seen_by_check(watched: Watched) -> dict[str, str]:
+    """What `exotide check 3` sees of a real Grafana: by its looks, what each of them saw."""
+    nobody: Any = None
+    places = {"http://server:3000": watched.url, "http://server:9090": watched.prometheus}
+    with open_client() as client:
+        scene = Scene(
+            account=nobody,
+            load=nobody,
+            programs=nobody,
+            clock=nobody,
+            web=Elsewhere(HttpWeb(client=client), places),
+            options=Options(zone="at-vie-1", grafana_password=PASSWORD, speed=SPEED),
+            server=Server(id="m", name="monitoring", ip="server"),
+        )
+        looks = (grafana_answers, data_source, two_graphs, calls)
+        seen = {look.__name__: look(scene) for look in looks}
+        # Prometheus fills no window under 5 s: these rules wait as long as at speed 12.
+        scene.options = replace(scene.options, speed=12)
+        seen["rules"] = rules(scene)
+    assert all(each.fine for each in seen.values()), seen
+    return {name: each.text for name, each in seen.items()}
 
 
 @pytest.mark.slow
@@ -207,6 +250,10 @@ def test_a_real_grafana_takes_every_file_and_calls_up_with_the_token_and_never_w
     assert body["commonLabels"]["autoscale"] == "up"
     summary = body["alerts"][0]["annotations"]["summary"]
     assert re.fullmatch(r"The pool's average CPU is 9\d %, above 80 %", summary)
+
+    seen = seen_by_check(watched)
+    assert seen["two_graphs"].startswith("2 graphs of the average CPU: Average CPU")
+    assert seen["rules"] == "CPU high: above 80 % for 5 s; CPU low: below 20 % for 5 s"
 
     watched.member.busy_ratio = 0.5
     time.sleep(30)  # the alert resolves, and ticks pass in which a call would come
