@@ -1,10 +1,10 @@
-"""The acceptance contract against the local cloud: real programs, official SDK, real time."""
+"""A stack on the local cloud, and what `exotide check` says about it: real programs, real time."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,23 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
 import pytest
 from exoscale.api.v2 import Client
 
-from exotide.cloud.directory import RUN_DIR
-from exotide.stack import Stack, StackSettings, create, destroy
-from exotide.stack.policies import autoscaler_policy, discovery_policy
+from exotide.cloud.directory import Entry, living
+from exotide.stack import Stack, StackSettings, create, destroy, wait_healthy
 
 T = TypeVar("T")
-ZONE = "at-vie-1"
 SPEED = 6.0
-POLICIES = {
-    "exotide-autoscaler": autoscaler_policy,
-    "exotide-servicediscovery": discovery_policy,
-}
-BIN = Path(sys.executable).parent
-REPOSITORY = Path(__file__).parents[2]
+EXOTIDE = Path(sys.executable).parent / "exotide"
 
 
 def eventually(look: Callable[[], T | None], *, within_s: float, what: str) -> T:
@@ -44,67 +36,79 @@ def eventually(look: Callable[[], T | None], *, within_s: float, what: str) -> T
     pytest.fail(f"{what} did not happen within {within_s:g} s")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """A running local cloud, and the command that checks what is on it."""
+
+    entry: Entry
+
+    @property
+    def client(self) -> Client:
+        access = self.entry.access
+        return Client(access.key, access.secret, url=access.endpoint)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], **self.entry.access.environment()}
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `exotide` as a customer would, in the cloud's environment and no other."""
+        command = [str(EXOTIDE), *words]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=800, check=False
+        )
+
+    def check(self, *words: str) -> tuple[int, dict[str, dict[str, Any]], str]:
+        """Run `exotide check`; gives its exit code, the checks by their ids, and its table."""
+        port = str(self.entry.character.http_port)
+        done = self.run("check", *words, "--http-port", port, "--json", "-")
+        assert done.stdout, done.stderr
+        checks = json.loads(done.stdout)["checks"]
+        return done.returncode, {each["id"]: each for each in checks}, done.stderr
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Servers without the stack's roles serve an empty folder on port 8080."""
+    folder, log = tmp_path_factory.mktemp("empty"), tmp_path_factory.mktemp("cloud") / "cloud.log"
+    words = [sys.executable, "-m", "http.server", "8080", "--directory", str(folder)]
+    other = f'exec {shlex.join(words)} --bind "$EXOTIDE_SERVER_IP"'
+    options = {"--port": str(free_port()), "--speed": str(SPEED), "--command": other}
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [EXOTIDE, "cloud", *(word for pair in options.items() for word in pair)],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield eventually(lambda: _running(process), within_s=30, what=f"a cloud ({log})")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.read_text()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunningCloud:
-    url: str
-    agent_url: str
-    key: str
-    secret: str
-    http_port: int
-    """Where its balancers serve port 80."""
-
-    @property
-    def client(self) -> Client:
-        return Client(self.key, self.secret, url=self.url)
-
-
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("cloud") / "cloud.log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [BIN / "exotide", "cloud", "--port", str(port), "--speed", str(SPEED)],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield eventually(lambda: _running(process, port), within_s=30, what=f"a cloud ({log})")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, log.read_text()
-
-
-def _running(process: subprocess.Popen[bytes], port: int) -> RunningCloud | None:
+def _running(process: subprocess.Popen[bytes]) -> Cloud | None:
     assert process.poll() is None, "the local cloud ended at once; see its log"
-    for file in RUN_DIR.glob("*/cloud.json"):
-        said = json.loads(file.read_text())
-        if said["port"] == port and said["pid"] == process.pid:
-            return RunningCloud(
-                url=f"http://127.0.0.1:{port}/z/{ZONE}/v2",
-                agent_url=f"http://{said['fabric_ip']}:{port}/z/{ZONE}/v2",
-                key=said["key"],
-                secret=said["secret"],
-                http_port=said["http_port"],
-            )
-    return None
+    found = [entry for entry in living() if entry.pid == process.pid]
+    return Cloud(entry=found[0]) if found else None
 
 
 @pytest.fixture(scope="session")
-def settings(cloud: RunningCloud) -> StackSettings:
+def settings(cloud: Cloud) -> StackSettings:
+    access = cloud.entry.access
     return StackSettings(
-        key=cloud.key,
-        secret=cloud.secret,
-        endpoint=cloud.url,
-        agent_endpoint=cloud.agent_url,
-        http_port=cloud.http_port,
-        zone=ZONE,
+        key=access.key,
+        secret=access.secret,
+        endpoint=access.endpoint,
+        agent_endpoint=cloud.entry.agent_endpoint,
+        http_port=cloud.entry.character.http_port,
+        zone=access.zone,
         speed=SPEED,
         max_size=4,
         slowapp_env={"LOAD_SECONDS": "10"},
@@ -112,8 +116,10 @@ def settings(cloud: RunningCloud) -> StackSettings:
 
 
 @pytest.fixture(scope="session")
-def built(settings: StackSettings, cloud: RunningCloud) -> Iterator[Stack]:
-    yield create(settings)
+def built(settings: StackSettings, cloud: Cloud) -> Iterator[Stack]:
+    stack = create(settings)
+    wait_healthy(settings, stack)
+    yield stack
     destroy(settings)
     left = {
         "instances": cloud.client.list_instances()["instances"],
@@ -125,104 +131,9 @@ def built(settings: StackSettings, cloud: RunningCloud) -> Iterator[Stack]:
     assert not any(left.values()), f"destroy left {left}"
 
 
-@dataclass(kw_only=True)
-class Agent:
-    """One of our agents as a container would run it: with the contract's environment."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    targets: Path
-    log: Path
-
-    def decisions(self) -> list[dict[str, Any]]:
-        answer = httpx2.get(f"http://127.0.0.1:{self.port}/decisions")
-        return list(answer.raise_for_status().json()["decisions"])
-
-
-@pytest.fixture
-def make_key(cloud: RunningCloud) -> Iterator[Callable[[str, str], dict[str, str]]]:
-    """Make a key that is good for one agent's work on one pool, and take it back in the end."""
-    client, made = cloud.client, list[dict[str, str]]()
-
-    def make(program: str, pool_id: str) -> dict[str, str]:
-        name = f"{program}-{len(made)}"
-        operation = client.create_iam_role(name=name, policy=POLICIES[program](pool_id))
-        made.append(client.create_api_key(name=name, role_id=operation["reference"]["id"]))
-        return dict(made[-1])
-
-    yield make
-    for key in made:
-        client.delete_api_key(id=key["key"])
-        client.delete_iam_role(id=key["role-id"])
-
-
-@pytest.fixture
-def start_agent(
-    cloud: RunningCloud, make_key: Callable[[str, str], dict[str, str]], tmp_path: Path
-) -> Iterator[Callable[[str, str], Agent]]:
-    started: list[Agent] = []
-
-    def start(program: str, pool_id: str) -> Agent:
-        port, log = free_port(), tmp_path / f"{program}.log"
-        key = make_key(program, pool_id)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "EXOSCALE_KEY": key["key"],
-            "EXOSCALE_SECRET": key["secret"],
-            "EXOSCALE_ZONE": ZONE,
-            "EXOSCALE_ZONE_ID": "4da1b188-dcd6-4ff5-b7fd-bde984055548",
-            "EXOSCALE_INSTANCEPOOL_ID": pool_id,
-            "LISTEN_PORT": str(port),
-            "TARGET_PORT": "9100",
-            # Beyond the contract: where this cloud is, and what a container would have to itself.
-            "EXOSCALE_API_ENDPOINT": cloud.url,
-            "EXOTIDE_JOURNAL": str(tmp_path / "journal.sqlite"),
-            "EXOTIDE_TARGETS_FILE": str(tmp_path / "config.json"),
-        }
-        if program == "exotide-servicediscovery":
-            environment["EXOTIDE_METRICS_PORT"] = str(free_port())
-        with log.open("wb") as stream:
-            process = subprocess.Popen([BIN / program], env=environment, stderr=stream)
-        agent = Agent(process=process, port=port, targets=tmp_path / "config.json", log=log)
-        started.append(agent)
-        return agent
-
-    yield start
-    for agent in started:
-        if agent.process.poll() is None:
-            agent.process.kill()
-            agent.process.wait()
-
-
-@pytest.fixture
-def loops(built: Stack) -> Iterator[Loops]:
-    running = Loops(url=f"{built.url}/load")
-    yield running
-    running.stop()
-
-
-@dataclass(kw_only=True)
-class Loops:
-    """Closed loops of GET /load, each a process of its own that ends with its last answer."""
-
-    url: str
-    processes: list[subprocess.Popen[str]] | None = None
-
-    def start(self, count: int) -> None:
-        curl = shutil.which("curl")
-        assert curl, "curl is missing; install the Debian package curl"
-        script = (
-            'trap "stop=1" TERM; while [ -z "$stop" ]; do '
-            f'{curl} -s -o /dev/null -m 120 -w "%{{http_code}}\\n" "$0" & wait $!; wait $!; done'
-        )
-        self.processes = [
-            subprocess.Popen(["bash", "-c", script, self.url], stdout=subprocess.PIPE, text=True)
-            for _ in range(count)
-        ]
-
-    def stop(self) -> list[str]:
-        """End the loops after their present request; give all status codes."""
-        processes, self.processes = self.processes or [], None
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        return [code for process in processes for code in process.communicate()[0].split()]
+@pytest.fixture(scope="session")
+def results(cloud: Cloud, built: Stack) -> dict[str, dict[str, Any]]:
+    """One run of all checks; what the sentences of the feature files stand for."""
+    code, checks, shown = cloud.check("all", "--yes")
+    assert code == 0, shown
+    return checks
