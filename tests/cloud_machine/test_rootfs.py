@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 from pathlib import Path
 
@@ -82,3 +84,28 @@ def test_another_package_with_the_same_name_makes_another_root_file_system(tmp_p
         file.write_text(content)
         digests.add(Recipe(extra_packages=(file,)).digest)
     assert len(digests) == 2
+
+
+async def test_two_first_starts_at_once_make_it_once_and_both_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    makes = r"""for word; do case "$word" in */debian-*.part) mkdir -p "$word/etc";; esac; done"""
+    fake(tmp_path / "bin", "mmdebstrap", f"echo x >> {tmp_path}/made; sleep 0.3; {makes}")
+    fake(tmp_path / "bin", "systemctl", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    cache = tmp_path / "cache"
+    first, second = await asyncio.gather(
+        rootfs.prepare(Recipe(), cache=cache), rootfs.prepare(Recipe(), cache=cache)
+    )
+    assert first == second
+    assert (first / "etc/pip.conf").exists()
+    assert (tmp_path / "made").read_text() == "x\n"
+
+
+async def test_waiting_for_another_start_can_be_given_up(tmp_path: Path) -> None:
+    tmp_path.joinpath(".lock").touch()
+    with tmp_path.joinpath(".lock").open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(rootfs.prepare(Recipe(), cache=tmp_path), timeout=0.3)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

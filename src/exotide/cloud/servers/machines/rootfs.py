@@ -45,6 +45,7 @@ MASKED: Final = (
 DISABLED: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 """User-data decides what runs."""
 TELL_EVERY_S: Final = 10.0
+ASK_EVERY_S: Final = 0.2
 WHEELS: Final = "var/cache/exotide/wheels"
 FILES: Final = {
     # cloud-init tells Exoscale by the firmware's product name, which a container has not.
@@ -71,12 +72,14 @@ datasource_list: [Exotide]
 datasource:
   Exotide: {retries: 0, timeout: 2}
 network: {config: disabled}
-# Neither a login nor a disk is there to be set up.
+# Neither a login nor a disk nor a boot loader is there to be set up.
 ssh_deletekeys: false
-ssh_genkeytypes: []
+ssh_genkeytypes: [ed25519]
 locale: C.UTF-8
 growpart: {mode: "off"}
+grub_dpkg: {enabled: false}
 """,
+    "etc/ssh/ssh_host_ed25519_key": "here so that cloud-init makes none: there is no ssh server\n",
     "etc/default/prometheus-node-exporter": 'ARGS="--path.procfs=/run/vproc"\n',
     "etc/pip.conf": f"[global]\nno-index = true\nfind-links = /{WHEELS}\n",
     "etc/default/locale": "LANG=C.UTF-8\n",
@@ -117,7 +120,7 @@ async def prepare(recipe: Recipe, *, cache: Path = CACHE) -> Path:
     except OSError as error:
         raise HostUnsuitable(f"cannot write {cache}: {error.strerror}; run as root") from error
     try:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        await _told("wait for another cloud that makes one", _locked(lock), after_s=1.0)
         if not await asyncio.to_thread(done.is_dir):
             await _make(recipe, done)
     finally:
@@ -145,12 +148,24 @@ async def _make(recipe: Recipe, done: Path) -> None:
     log.info("root_file_system_is_ready", folder=str(done))
 
 
-async def _told(step: str, work: Coroutine[None, None, None]) -> None:
+async def _locked(lock: int) -> None:
+    """Wait for the lock in small steps: a thread that waits for it would hold up Ctrl-C."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await asyncio.sleep(ASK_EVERY_S)
+        else:
+            return
+
+
+async def _told(step: str, work: Coroutine[None, None, None], *, after_s: float = 0.0) -> None:
     """Do the work, and tell every few seconds that it is still being done."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     try:
+        await asyncio.wait({task}, timeout=after_s)
         while not task.done():
             log.info("root_file_system", step=step, since_s=round(loop.time() - began_s))
             await asyncio.wait({task}, timeout=TELL_EVERY_S)
