@@ -23,6 +23,13 @@ locals {
         content = join("", [for name, value in var.slowapp_environment : "${name}=\"${replace(value, "/[\"$`\\\\]/", "\\$0")}\"\n"])
       }],
     )
+    # The application serves two stages of cloud-init before its end: this unit waits until all files
+    # are written, and no longer. Later boots start it like any other unit.
+    bootcmd = [[
+      "cloud-init-per", "instance", "slowapp-early",
+      "systemd-run", "--quiet", "--no-block", "--collect", "--unit=slowapp-early",
+      "--property=After=cloud-config.target", "systemctl", "start", "slowapp",
+    ]]
     runcmd = [["sh", "/opt/exotide/setup.sh"]]
   })
 

@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs at the end of each boot. The application first: it needs nothing that is not there.
+# Runs once, at the end of the first boot. The application runs already, unless its early start
+# did not work; a reload for each unit would cost a small member a fifth of a second.
 set -eu
-systemctl daemon-reload
-systemctl enable --quiet --now slowapp
+systemctl enable --quiet --no-reload slowapp
+systemctl start slowapp
 installed() { [ "$(dpkg-query -Wf '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 # The exporter is all that is downloaded. A mirror may fail for a while.
 pause_s=2
@@ -18,4 +19,5 @@ until installed prometheus-node-exporter; do
   sleep "$pause_s"
   pause_s=$((pause_s * 2))
 done
-systemctl enable --quiet --now prometheus-node-exporter
+systemctl enable --quiet --no-reload prometheus-node-exporter
+systemctl start prometheus-node-exporter
