@@ -38,6 +38,7 @@ class Mirror:
     def __init__(self, failures: int) -> None:
         self.failures, self.calls = failures, 0
         self.pauses_s: list[float] = []
+        self.told: list[str] = []
 
     def attempt(self) -> None:
         self.calls += 1
@@ -58,22 +59,25 @@ def test_the_signature_is_that_of_the_published_vector() -> None:
 @given(st.integers(0, 5))
 def test_a_mirror_that_fails_for_a_while_is_asked_again_with_growing_pauses(failures: int) -> None:
     mirror = Mirror(failures)
-    bootstrap.again("apt", mirror.attempt, mirror.pauses_s.append)
+    bootstrap.again("apt", mirror.attempt, pause=mirror.pauses_s.append, tell=mirror.told.append)
     assert mirror.calls == failures + 1
     assert mirror.pauses_s == [2, 4, 8, 16, 32][:failures]
+    assert mirror.told == [
+        f"apt: no answer {number}; again in {2**number} s" for number in range(1, failures + 1)
+    ]
 
 
 def test_a_mirror_that_never_works_is_given_up_and_its_last_words_are_told() -> None:
     mirror = Mirror(100)
-    with pytest.raises(bootstrap.Failed, match=r"apt failed 6 times; last: no answer 6"):
-        bootstrap.again("apt", mirror.attempt, mirror.pauses_s.append)
+    with pytest.raises(bootstrap.Failed, match=r"failed 6 times; last: no answer 6"):
+        bootstrap.again("apt", mirror.attempt, pause=mirror.pauses_s.append, tell=mirror.told.append)
     assert sum(mirror.pauses_s) == 62
 
 
 def test_what_no_second_attempt_can_repair_is_not_repeated() -> None:
     pauses_s: list[float] = []
     with pytest.raises(KeyError):
-        bootstrap.again("settings", lambda: dict[str, None]()["missing"], pauses_s.append)
+        bootstrap.again("settings", lambda: dict[str, None]()["missing"], pause=pauses_s.append)
     assert pauses_s == []
 
 

@@ -16,7 +16,8 @@ VENV=Path('/opt/exotide/venv')
 STATE=Path('/run/exotide/bootstrap.json')
 MARK='#exotide-bundle:'
 STATUS_PORT=8091
-ATTEMPTS=6
+PAUSES_S=2.,4.,8.,16.,32.
+SOON_S=.2,.4,.8,1.6,*PAUSES_S
 GRAFANA_KEY_URL='https://apt.grafana.com/gpg.key'
 GRAFANA_LIST=Path('/etc/apt/sources.list.d/grafana.list')
 GRAFANA_KEY=Path('/etc/apt/keyrings/grafana.asc')
@@ -26,14 +27,16 @@ Settings=dict[str,Any]
 class Failed(Exception):0
 def run(*command:str,**more:Any)->str:
 	done:subprocess.CompletedProcess[str]=subprocess.run(command,check=False,text=True,stdout=subprocess.PIPE,stderr=subprocess.STDOUT,**more)
-	if done.returncode:print(done.stdout,file=sys.stderr,flush=True);last=done.stdout.strip().splitlines()[-1:]or['no output'];raise Failed(f"{command[0]} ended with {done.returncode}: {last[0]}")
+	if done.returncode:say(done.stdout);last=done.stdout.strip().splitlines()[-1:]or['no output'];raise Failed(f"{command[0]} ended with {done.returncode}: {last[0]}")
 	return done.stdout
-def again(what:str,attempt:Callable[[],None],pause:Callable[[float],None]=time.sleep)->None:
-	for number in range(1,ATTEMPTS+1):
+def say(text:str)->None:print(text,file=sys.stderr,flush=True)
+def again(what:str,attempt:Callable[[],None],*,pauses_s:tuple[float,...]=PAUSES_S,pause:Callable[[float],None]=time.sleep,tell:Callable[[str],None]=say)->None:
+	for pause_s in pauses_s:
 		try:return attempt()
-		except(Failed,OSError)as error:
-			if number==ATTEMPTS:raise Failed(f"{what} failed {number} times; last: {error}")from error
-			pause_s=2**number;print(f"{what} failed: {error}; again in {pause_s} s",file=sys.stderr,flush=True);pause(pause_s)
+		except(Failed,OSError)as error:tell(f"{what}: {error}; again in {pause_s:g} s")
+		pause(pause_s)
+	try:return attempt()
+	except(Failed,OSError)as error:raise Failed(f"failed {len(pauses_s)+1} times; last: {error}")from error
 def write(path:Path,text:str,mode:int=420,owner:str|None=None)->None:
 	path.parent.mkdir(parents=True,exist_ok=True);fresh=path.with_name(f"{path.name}.new");fresh.unlink(missing_ok=True);descriptor=os.open(fresh,os.O_WRONLY|os.O_CREAT|os.O_EXCL,mode)
 	with os.fdopen(descriptor,'w',encoding='utf-8')as file:os.fchmod(descriptor,mode);file.write(text)
@@ -91,19 +94,20 @@ def check(settings:Settings)->None:
 	urls={'Prometheus':'http://127.0.0.1:9090/-/ready'};urls['autoscaler']=f"http://127.0.0.1:{STATUS_PORT}/livez"
 	if settings['alerting']=='grafana':urls['Grafana']='http://127.0.0.1:3000/api/health'
 	else:urls['Alertmanager']='http://127.0.0.1:9093/-/ready'
-	for(name,url)in urls.items():again(name,partial(answers,url))
+	for(name,url)in urls.items():again(name,partial(answers,url),pauses_s=SOON_S)
 STEPS:tuple[tuple[str,Callable[[Settings],None]],...]=(('unpack the bundle',unpack),('install packages',install_packages),('install the agents',install_agents),('write the configuration',configure),('start the services',start),('check the services',check))
 def note(done:list[str],now:str='',error:str='')->None:state={'steps':[name for(name,_)in STEPS],'done':done,'now':now,'error':error,'finished':len(done)==len(STEPS)};write(STATE,json.dumps(state))
 def bootstrap()->None:
 	settings:Settings=json.loads(SETTINGS.read_text());done:list[str]=[];retried={'unpack the bundle','install packages','install the agents'}
 	for(name,step)in STEPS:
-		print(f"bootstrap: {name}",file=sys.stderr,flush=True);note(done,now=name)
+		say(f"bootstrap: {name}");note(done,now=name)
 		if name=='start the services':run('systemctl','stop','exotide-bootstrap-page')
-		began_s=time.monotonic()
-		try:again(name,partial(step,settings))if name in retried else step(settings)
-		except(Failed,OSError,KeyError,ValueError)as error:note(done,now=name,error=str(error));run('systemctl','start','--no-block','exotide-bootstrap-page');raise Failed(f"{name}: {error}")from error
-		took_s=time.monotonic()-began_s;print(f"bootstrap: {name} done in {took_s:.1f} s",file=sys.stderr,flush=True);done.append(name)
+		began_s=time.monotonic();work,tell=partial(step,settings),partial(trouble,done,name)
+		try:again(name,work,tell=tell)if name in retried else work()
+		except(Failed,OSError,KeyError,ValueError)as error:text=f"there is no {error}"if isinstance(error,KeyError)else str(error);tell(text);run('systemctl','start','--no-block','exotide-bootstrap-page');raise Failed(f"{name}: {text}")from error
+		say(f"bootstrap: {name} done in {time.monotonic()-began_s:.1f} s");done.append(name)
 	note(done)
+def trouble(done:list[str],now:str,text:str)->None:say(text);note(done,now=now,error=text)
 def page(state:dict[str,Any])->str:
 	done,error=state.get('done',[]),escape(state.get('error',''));lines=[]
 	for name in state.get('steps',[]):mark='done'if name in done else'now'if name==state.get('now')else'to do';failed=f" - FAILED: {error}"if error and name==state.get('now')else'';lines.append(f"<li>[{mark}] {escape(name)}{failed}</li>")
@@ -112,9 +116,13 @@ class Page(http.server.BaseHTTPRequestHandler):
 	server_version,sys_version='exotide',''
 	def do_GET(self)->None:state=json.loads(STATE.read_text())if STATE.exists()else{};wants_json=self.path.endswith('.json');body=(json.dumps(state)if wants_json else page(state)).encode();self.send_response(503);kind='application/json'if wants_json else'text/html; charset=utf-8';self.send_header('Content-Type',kind);self.send_header('Content-Length',str(len(body)));self.send_header('Refresh','3');self.end_headers();self.wfile.write(body)
 	def log_message(self,*_:object)->None:0
+def show_page()->int:
+	try:server=http.server.ThreadingHTTPServer(('',STATUS_PORT),Page)
+	except OSError as error:say(f"no page is needed, port {STATUS_PORT} is served: {error.strerror}");return 0
+	server.serve_forever();return 0
 def main()->int:
-	if sys.argv[1:]==['page']:http.server.ThreadingHTTPServer(('',STATUS_PORT),Page).serve_forever()
+	if sys.argv[1:]==['page']:return show_page()
 	try:bootstrap()
-	except Failed as error:print(f"bootstrap failed: {error}",file=sys.stderr,flush=True);return 1
+	except Failed as error:say(f"bootstrap failed: {error}");return 1
 	return 0
 if __name__=='__main__':raise SystemExit(main())

@@ -42,7 +42,8 @@ VENV = Path("/opt/exotide/venv")
 STATE = Path("/run/exotide/bootstrap.json")
 MARK = "#exotide-bundle:"
 STATUS_PORT = 8091
-ATTEMPTS = 6
+PAUSES_S = (2.0, 4.0, 8.0, 16.0, 32.0)
+SOON_S = (0.2, 0.4, 0.8, 1.6, *PAUSES_S)
 GRAFANA_KEY_URL = "https://apt.grafana.com/gpg.key"
 GRAFANA_LIST = Path("/etc/apt/sources.list.d/grafana.list")
 GRAFANA_KEY = Path("/etc/apt/keyrings/grafana.asc")
@@ -65,26 +66,36 @@ def run(*command: str, **more: Any) -> str:
         command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more
     )
     if done.returncode:
-        print(done.stdout, file=sys.stderr, flush=True)
+        say(done.stdout)
         last = done.stdout.strip().splitlines()[-1:] or ["no output"]
         raise Failed(f"{command[0]} ended with {done.returncode}: {last[0]}")
     return done.stdout
 
 
+def say(text: str) -> None:
+    """Write to the journal."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def again(
-    what: str, attempt: Callable[[], None], pause: Callable[[float], None] = time.sleep
+    what: str,
+    attempt: Callable[[], None],
+    *,
+    pauses_s: tuple[float, ...] = PAUSES_S,
+    pause: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], None] = say,
 ) -> None:
     """Try until it works: mirrors and APIs fail for a while, with growing pauses (62 s in all)."""
-    for number in range(1, ATTEMPTS + 1):
+    for pause_s in pauses_s:
         try:
             return attempt()
         except (Failed, OSError) as error:
-            if number == ATTEMPTS:
-                raise Failed(f"{what} failed {number} times; last: {error}") from error
-            pause_s = 2**number
-            print(f"{what} failed: {error}; again in {pause_s} s", file=sys.stderr, flush=True)
-            pause(pause_s)
-    return None
+            tell(f"{what}: {error}; again in {pause_s:g} s")
+        pause(pause_s)
+    try:
+        return attempt()
+    except (Failed, OSError) as error:
+        raise Failed(f"failed {len(pauses_s) + 1} times; last: {error}") from error
 
 
 def write(path: Path, text: str, mode: int = 0o644, owner: str | None = None) -> None:
@@ -274,7 +285,7 @@ def check(settings: Settings) -> None:
     else:
         urls["Alertmanager"] = "http://127.0.0.1:9093/-/ready"
     for name, url in urls.items():
-        again(name, partial(answers, url))
+        again(name, partial(answers, url), pauses_s=SOON_S)
 
 
 STEPS: tuple[tuple[str, Callable[[Settings], None]], ...] = (
@@ -310,22 +321,29 @@ def bootstrap() -> None:
     done: list[str] = []
     retried = {"unpack the bundle", "install packages", "install the agents"}
     for name, step in STEPS:
-        print(f"bootstrap: {name}", file=sys.stderr, flush=True)
+        say(f"bootstrap: {name}")
         note(done, now=name)
         if name == "start the services":
             run("systemctl", "stop", "exotide-bootstrap-page")  # its port is the autoscaler's
         began_s = time.monotonic()
+        work, tell = partial(step, settings), partial(trouble, done, name)
         try:
-            again(name, partial(step, settings)) if name in retried else step(settings)
+            again(name, work, tell=tell) if name in retried else work()
         except (Failed, OSError, KeyError, ValueError) as error:
-            note(done, now=name, error=str(error))
+            text = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+            tell(text)
             # Its port may be the autoscaler's by now, which then shows more than the page does.
             run("systemctl", "start", "--no-block", "exotide-bootstrap-page")
-            raise Failed(f"{name}: {error}") from error
-        took_s = time.monotonic() - began_s
-        print(f"bootstrap: {name} done in {took_s:.1f} s", file=sys.stderr, flush=True)
+            raise Failed(f"{name}: {text}") from error
+        say(f"bootstrap: {name} done in {time.monotonic() - began_s:.1f} s")
         done.append(name)
     note(done)
+
+
+def trouble(done: list[str], now: str, text: str) -> None:
+    """Say what is wrong with a step, whether or not it is tried again."""
+    say(text)
+    note(done, now=now, error=text)
 
 
 def page(state: dict[str, Any]) -> str:
@@ -366,14 +384,25 @@ class Page(http.server.BaseHTTPRequestHandler):
         """Keep the journal for the steps."""
 
 
+def show_page() -> int:
+    """Serve the page; ends when the port is the autoscaler's, as after a reboot."""
+    try:
+        server = http.server.ThreadingHTTPServer(("", STATUS_PORT), Page)
+    except OSError as error:
+        say(f"no page is needed, port {STATUS_PORT} is served: {error.strerror}")
+        return 0
+    server.serve_forever()
+    return 0
+
+
 def main() -> int:
     """Run the steps, or with the argument `page` only the page."""
     if sys.argv[1:] == ["page"]:
-        http.server.ThreadingHTTPServer(("", STATUS_PORT), Page).serve_forever()
+        return show_page()
     try:
         bootstrap()
     except Failed as error:
-        print(f"bootstrap failed: {error}", file=sys.stderr, flush=True)
+        say(f"bootstrap failed: {error}")
         return 1
     return 0
 
