@@ -108,4 +108,4 @@ async def test_waiting_for_another_start_can_be_given_up(tmp_path: Path) -> None
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(rootfs.prepare(Recipe(), cache=tmp_path), timeout=0.3)
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert not list(tmp_path.glob("debian-*"))  # noqa: ASYNC240 - a folder of this test
