@@ -11,6 +11,7 @@ SETTINGS=Path('/etc/exotide/stack.json')
 CREDENTIALS=Path('/etc/exotide/credentials')
 FIRST_PART=Path('/opt/exotide/bundle.part')
 UNPACKED=Path('/opt/exotide/bundle.sha256')
+STARTED=Path('/opt/exotide/started.sha256')
 REQUIREMENTS=Path('/opt/exotide/requirements.txt')
 VENV=Path('/opt/exotide/venv')
 STATE=Path('/run/exotide/bootstrap.json')
@@ -87,7 +88,10 @@ def configure(settings:Settings)->None:
 def price_rules(prices:dict[str,float]|None)->str:
 	if prices is None:return'groups: []\n'
 	cost=f"{prices['base']} + {prices['member']} * exotide_autoscaler_pool_size";rule={'record':'exotide:stack:eur_per_hour','expr':cost};return json.dumps({'groups':[{'name':'prices','rules':[rule]}]})+'\n'
-def start(settings:Settings)->None:run('systemd-sysusers');run('systemd-tmpfiles','--create');run('systemctl','daemon-reload');alerting='grafana-server'if settings['alerting']=='grafana'else'prometheus-alertmanager';units=*UNITS,alerting;run('systemctl','enable','--quiet',*units);run('systemctl','restart',*units)
+def start(settings:Settings)->None:
+	alerting='grafana-server'if settings['alerting']=='grafana'else'prometheus-alertmanager';units=*UNITS,alerting;wanted=hashlib.sha256(SETTINGS.read_bytes()).hexdigest()
+	if STARTED.exists()and STARTED.read_text()==wanted:run('systemctl','start',*units);return
+	run('systemd-sysusers');run('systemd-tmpfiles','--create');run('systemctl','enable','--quiet',*units);run('systemctl','restart',*units);write(STARTED,wanted)
 def answers(url:str)->None:
 	with urllib.request.urlopen(url,timeout=5)as answer:answer.read(1)
 def check(settings:Settings)->None:

@@ -37,6 +37,7 @@ SETTINGS = Path("/etc/exotide/stack.json")
 CREDENTIALS = Path("/etc/exotide/credentials")
 FIRST_PART = Path("/opt/exotide/bundle.part")
 UNPACKED = Path("/opt/exotide/bundle.sha256")
+STARTED = Path("/opt/exotide/started.sha256")
 REQUIREMENTS = Path("/opt/exotide/requirements.txt")
 VENV = Path("/opt/exotide/venv")
 STATE = Path("/run/exotide/bootstrap.json")
@@ -260,14 +261,18 @@ def price_rules(prices: dict[str, float] | None) -> str:
 
 
 def start(settings: Settings) -> None:
-    """Start everything, now and at each boot; what runs with older settings is restarted."""
-    run("systemd-sysusers")
-    run("systemd-tmpfiles", "--create")
-    run("systemctl", "daemon-reload")
+    """Start everything, now and at each boot; what runs with other settings is restarted."""
     alerting = "grafana-server" if settings["alerting"] == "grafana" else "prometheus-alertmanager"
     units = (*UNITS, alerting)
-    run("systemctl", "enable", "--quiet", *units)
+    wanted = hashlib.sha256(SETTINGS.read_bytes()).hexdigest()
+    if STARTED.exists() and STARTED.read_text() == wanted:
+        run("systemctl", "start", *units)
+        return
+    run("systemd-sysusers")
+    run("systemd-tmpfiles", "--create")
+    run("systemctl", "enable", "--quiet", *units)  # which reads all units anew
     run("systemctl", "restart", *units)
+    write(STARTED, wanted)
 
 
 def answers(url: str) -> None:

@@ -1,0 +1,281 @@
+"""What goes wrong with servers: mirrors, reboots, lost servers, rotated keys, failed steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+from exoscale.api.exceptions import ExoscaleAPIAuthException
+from exoscale.api.v2 import Client
+
+from exotide.cloud.servers.machines.rootfs import CACHE, WHEELS
+from exotide.cloud.servers.machines.servers import default_recipe
+from exotide.stack.userdata import AgentKeys
+
+from .deployed import Deployed, Render, Requests, as_it_is, text_of, variables_for
+from .mirror import mirrored, repository
+from .site import Begin, Cloud, Machine, clouds, eventually, fetch
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+with_alertmanager = pytest.mark.parametrize("deployed", ["alertmanager"], indirect=True)
+
+EXPORTER = "prometheus-node-exporter"
+UNITS = (
+    *("exotide-autoscaler", "exotide-servicediscovery", "exotide-bootstrap"),
+    *("prometheus", "prometheus-alertmanager", EXPORTER),
+)
+
+
+def changed(text: str, **more: list[Any]) -> str:
+    """Add to lists of a cloud-config: write_files at the end, commands at the beginning."""
+    config = yaml.safe_load(text)
+    for key, items in more.items():
+        had = config.get(key, [])
+        config[key] = had + items if key == "write_files" else items + had
+    return f"#cloud-config\n{yaml.safe_dump(config)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilt:
+    """How the monitoring server was lost, rebuilt with faults, and repaired."""
+
+    size: int
+    """What the pool was scaled to while nobody watched."""
+    size_when_failed: int
+    answers: list[str]
+    """Of the service, all the time."""
+    page: httpx2.Response
+    state: httpx2.Response
+    cloud_init: str
+    journal: str
+    mirror_asked: int
+    old: AgentKeys
+    new: AgentKeys
+
+
+@pytest.fixture(scope="module")
+def rebuilt(deployed: Deployed) -> Rebuilt:
+    """One loss of the server for all tests of it, since each costs half a minute."""
+    deployed.await_bootstrap()
+    client, old = deployed.cloud.client, deployed.text.keys
+    requests = Requests(url=f"{deployed.stack.url}/health")
+    wheels = CACHE / f"debian-{default_recipe().digest}" / WHEELS
+    assert old is not None
+    with (
+        requests.running(),
+        mirrored(deployed.cloud, wheels, first="/", failures=2) as mirror,
+        deployed.timed("monitoring server lost, rebuilt by a failing mirror, a failed step mended"),
+    ):
+        client.wait(client.delete_instance(id=deployed.stack.monitoring_id)["id"])
+        deployed.scale(2)
+        deployed.text.edit_monitoring = lambda text: troubled(text, mirror.url)
+        deployed.create()
+        deployed.text.edit_monitoring = as_it_is
+        server = deployed.monitoring
+        errors = server.finished()["errors"]
+        assert len(errors) == 1, errors
+        url, size_when_failed = deployed.stack.autoscaler_url, deployed.size()
+        page, state = (eventually_answers(f"{url}/{path}") for path in ("", "state.json"))
+        cloud_init = server.run("cloud-init", "status", "--long").stdout
+        journal = server.says("journalctl", "--no-pager", "--unit=exotide-bootstrap")
+        server.says("systemctl", "unmask", "prometheus")
+        server.says("systemctl", "restart", "exotide-bootstrap")  # it would start by itself in 60 s
+        deployed.await_bootstrap()
+        deployed.await_scraped()
+    new = deployed.text.keys
+    assert new is not None
+    return Rebuilt(
+        size=2,
+        size_when_failed=size_when_failed,
+        answers=requests.answers,
+        page=page,
+        state=state,
+        cloud_init=cloud_init,
+        journal=journal,
+        mirror_asked=mirror.begun,
+        old=old,
+        new=new,
+    )
+
+
+def troubled(text: str, mirror: str) -> str:
+    """A mirror of wheels that fails at first, and a unit that cannot be started."""
+    host = mirror.split("/")[2].split(":", maxsplit=1)[0]
+    pip = f"[global]\nno-index = true\nfind-links = {mirror}/\ntrusted-host = {host}\n"
+    return changed(
+        text,
+        bootcmd=[["cloud-init-per", "instance", "mask", "systemctl", "mask", "prometheus"]],
+        write_files=[{"path": "/etc/pip.conf", "content": pip}],
+    )
+
+
+def eventually_answers(url: str) -> httpx2.Response:
+    def look() -> httpx2.Response | None:
+        try:
+            return httpx2.get(url, trust_env=False, timeout=5)
+        except httpx2.HTTPError:
+            return None
+
+    return eventually(look, within_s=10, what=f"an answer of {url}")
+
+
+@with_alertmanager
+def test_the_pool_serves_and_keeps_its_size_while_nobody_watches(rebuilt: Rebuilt) -> None:
+    assert len(rebuilt.answers) > 50
+    assert set(rebuilt.answers) == {"200 OK"}
+    assert rebuilt.size_when_failed == rebuilt.size
+
+
+@with_alertmanager
+def test_a_mirror_of_wheels_that_fails_twice_is_asked_again(rebuilt: Rebuilt) -> None:
+    assert rebuilt.mirror_asked > 2
+    assert "install the agents:" in rebuilt.journal
+    for pause_s in (2, 4):
+        assert rebuilt.journal.count(f"again in {pause_s} s") == 1
+    assert "install the agents done" in rebuilt.journal
+
+
+@with_alertmanager
+def test_a_failed_step_is_on_the_page_in_the_journal_and_in_cloud_init_s_status(
+    rebuilt: Rebuilt,
+) -> None:
+    state = json.loads(rebuilt.state.text)
+    assert (rebuilt.state.status_code, rebuilt.page.status_code) == (503, 503)
+    assert (state["now"], state["finished"]) == ("start the services", False)
+    assert "prometheus.service is masked" in state["error"]
+    assert "<li>[now] start the services - FAILED: systemctl ended with 1" in rebuilt.page.text
+    assert "<li>[done] install the agents</li>" in rebuilt.page.text
+    assert "bootstrap failed: start the services: systemctl ended with 1" in rebuilt.journal
+    assert "status: error" in rebuilt.cloud_init
+
+
+@with_alertmanager
+def test_keys_are_new_with_each_monitoring_server_and_the_old_ones_are_refused(
+    deployed: Deployed, rebuilt: Rebuilt
+) -> None:
+    pool_id = deployed.stack.pool_id
+    for old, new in (
+        (rebuilt.old.autoscaler, rebuilt.new.autoscaler),
+        (rebuilt.old.discovery, rebuilt.new.discovery),
+    ):
+        assert old.key != new.key
+        with pytest.raises(ExoscaleAPIAuthException):
+            Client(old.key, old.secret, url=deployed.cloud.url).get_instance_pool(id=pool_id)
+        Client(new.key, new.secret, url=deployed.cloud.url).get_instance_pool(id=pool_id)
+
+
+@with_alertmanager
+def test_the_new_autoscaler_adopts_the_size_that_it_finds_and_goes_on_by_single_steps(
+    deployed: Deployed, rebuilt: Rebuilt
+) -> None:
+    deployed.await_size(1, within_s=90)
+    decisions = deployed.decisions()
+    assert decisions[0]["size"] == rebuilt.size
+    changes = [(each["size"], each["wanted"]) for each in decisions if each["reason"] == "alert"]
+    assert changes == [(2, 1)]
+
+
+@with_alertmanager
+def test_a_reboot_of_the_monitoring_server_brings_everything_back_and_keeps_the_journal(
+    deployed: Deployed,
+) -> None:
+    deployed.await_bootstrap()
+    deployed.await_size(1, within_s=90)
+    deployed.await_scraped()
+    server, before = deployed.monitoring, deployed.decisions()
+    made = server.says("stat", "-c", "%y", "/opt/exotide/venv/requirements.sha256")
+    with deployed.timed("reboot of the monitoring server until Prometheus has all members"):
+        reboot(server)
+        deployed.await_bootstrap()
+        deployed.await_scraped()
+    assert server.finished()["errors"] == []
+    for unit in UNITS:
+        server.says("systemctl", "is-active", unit)
+    assert server.says("systemctl", "--failed", "--no-legend") == ""
+    after = eventually(lambda: deployed.decisions() or None, within_s=10, what="the decisions")
+    assert before
+    assert after[: len(before)] == before
+    assert {each["size"] for each in after[len(before) :]} <= {1}
+    assert server.says("stat", "-c", "%y", "/opt/exotide/venv/requirements.sha256") == made
+
+
+@with_alertmanager
+def test_a_reboot_of_a_member_brings_the_application_back(deployed: Deployed) -> None:
+    deployed.await_size(1, within_s=90)
+    (member,) = deployed.members()
+    with deployed.timed("reboot of a member until it is healthy"):
+        reboot(member)
+        eventually(
+            lambda: fetch(f"{deployed.stack.url}/health"), within_s=60, what="the application"
+        )
+        deployed.await_healthy()
+    deployed.await_scraped()
+    for unit in ("slowapp", EXPORTER):
+        member.says("systemctl", "is-active", unit)
+    assert member.says("systemctl", "--failed", "--no-legend") == ""
+    assert [each.id for each in deployed.members()] == [member.id]
+
+
+def reboot(machine: Machine) -> None:
+    first, client = machine.pid_1(), machine.cloud.client
+    client.wait(client.reboot_instance(id=machine.id)["id"])
+    eventually(lambda: machine.pid_1() not in {None, first} or None, within_s=30, what="PID 1")
+
+
+@with_alertmanager
+def test_a_pool_whose_members_are_all_deleted_is_healthy_again(deployed: Deployed) -> None:
+    client, dead = deployed.cloud.client, {each.id for each in deployed.members()}
+    with deployed.timed("all members deleted until all are healthy"):
+        for member in dead:
+            client.delete_instance(id=member)
+        eventually(
+            lambda: not dead & {each.id for each in deployed.members()} or None,
+            within_s=60,
+            what="other members",
+        )
+        deployed.await_healthy()
+    deployed.await_scraped()
+    assert fetch(f"{deployed.stack.url}/health") == "OK"
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    with clouds() as begin:
+        yield alone(begin)
+
+
+def alone(begin: Begin) -> Cloud:
+    return begin()
+
+
+def test_a_member_serves_while_its_package_mirror_fails_and_installs_when_it_works(
+    cloud: Cloud, render: Render, tmp_path: Path
+) -> None:
+    variables = variables_for(cloud, alerting="alertmanager", folder=tmp_path / "bundle")
+    repository(tmp_path / "apt", EXPORTER)
+    with mirrored(cloud, tmp_path / "apt", first="/./InRelease", failures=2) as mirror:
+        source = {"path": "/etc/apt/sources.list", "content": f"deb [trusted=yes] {mirror.url} ./"}
+        text = changed(
+            text_of(render(variables)["member"]),
+            write_files=[source],
+            runcmd=[
+                ["rm", "--recursive", "--force", "/etc/apt/sources.list.d"],
+                ["dpkg", "--purge", EXPORTER],
+            ],
+        )
+        member = cloud.create("member", text)
+        eventually(lambda: fetch(f"http://{member.ip}:8080/health"), within_s=30, what="slowapp")
+        assert mirror.begun <= mirror.failures
+        assert member.finished()["errors"] == []
+    assert mirror.begun == 3
+    for unit in ("slowapp", EXPORTER):
+        member.says("systemctl", "is-active", unit)
+        member.says("systemctl", "is-enabled", unit)
+    shown = member.says("dpkg-query", "--show", "--showformat=${Version}", EXPORTER)
+    assert shown == "99"
