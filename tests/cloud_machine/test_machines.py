@@ -104,7 +104,7 @@ def test_a_reboot_keeps_disk_and_address_and_runs_no_user_data_again(cloud: Clou
     machine.run("sh", "-c", "echo kept > /root/disk")
     first, ip = machine.pid_1(), machine.ip
     if by == "API":
-        cloud.client.wait(cloud.client.reboot_instance(id=machine.id)["id"])
+        cloud.change("reboot_instance", id=machine.id)
     else:
         machine.run("systemctl", "reboot")
     eventually(

@@ -146,8 +146,7 @@ class Deployed:
     def scale(self, size: int) -> None:
         """Scale as an operator would, past the autoscaler."""
         if self.size() != size:
-            client = self.cloud.client
-            client.wait(client.scale_instance_pool(id=self.stack.pool_id, size=size)["id"])
+            self.cloud.change("scale_instance_pool", id=self.stack.pool_id, size=size)
 
     def await_size(self, size: int, *, within_s: float) -> None:
         eventually(lambda: self.size() == size or None, within_s=within_s, what=f"a pool of {size}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import shutil
 import signal
@@ -24,17 +25,21 @@ from exoscale.api.v2 import Client
 T = TypeVar("T")
 ZONE = "at-vie-1"
 EXOTIDE = str(Path(sys.executable).with_name("exotide"))
+PLAIN_BYTES = 24_576
+"""User-data may be longer only when it is zipped."""
 BUILD_WITHIN_S = 400.0
 """The first start on a host makes the root file system, which takes a minute or two."""
 
 
-def eventually(look: Callable[[], T | None], *, within_s: float, what: str) -> T:
+def eventually(
+    look: Callable[[], T | None], *, within_s: float, what: str, pause_s: float = 0.25
+) -> T:
     """Machines boot in real time: look four times a second."""
     deadline_s = time.monotonic() + within_s
     while time.monotonic() < deadline_s:
         if (found := look()) is not None:
             return found
-        time.sleep(0.25)
+        time.sleep(pause_s)
     pytest.fail(f"{what} did not happen within {within_s:g} s")
 
 
@@ -77,6 +82,19 @@ class Cloud:
         """The API as servers reach it."""
         return f"http://{self.fabric_ip}:{self.port}/z/{ZONE}/v2"
 
+    def change(self, operation: str, **arguments: Any) -> str:
+        """Carry out an operation and give the id of what it was about; the SDK asks each 3 s."""
+        started = getattr(self.client, operation)(**arguments)
+        ended = eventually(
+            lambda: self._ended(started["id"]), within_s=60, what=operation, pause_s=0.05
+        )
+        assert ended["state"] == "success", ended
+        return str(ended["reference"]["id"])
+
+    def _ended(self, operation_id: str) -> dict[str, Any] | None:
+        operation = self.client.get_operation(id=operation_id)
+        return None if operation["state"] == "pending" else dict(operation)
+
     def end(self) -> None:
         """End it as Ctrl-C would; its own sweep is judged by its exit status."""
         if self.process.poll() is None:
@@ -85,27 +103,30 @@ class Cloud:
 
     def create(self, name: str, cloud_config: str = "#cloud-config\n") -> Machine:
         """Start a server that is open to all; returns when the API says `running`."""
+        data = cloud_config.encode()
+        if len(data) > PLAIN_BYTES:
+            data = gzip.compress(data)
         types = self.client.list_instance_types()["instance-types"]
         template = self.client.list_templates(visibility="public")["templates"][0]
-        operation = self.client.create_instance(
+        made = self.change(
+            "create_instance",
             name=name,
             instance_type={"id": next(t["id"] for t in types if t["size"] == "micro")},
             template={"id": template["id"]},
             disk_size=10,
             security_groups=[{"id": self._open_group()}],
-            user_data=base64.b64encode(cloud_config.encode()).decode(),
+            user_data=base64.b64encode(data).decode(),
         )
-        done = self.client.wait(operation["id"])
-        return Machine(cloud=self, id=done["reference"]["id"])
+        return Machine(cloud=self, id=made)
 
     def _open_group(self) -> str:
         groups = self.client.list_security_groups()["security-groups"]
         for group in groups:
             if group["name"] == "open":
                 return str(group["id"])
-        made = self.client.wait(self.client.create_security_group(name="open")["id"])
-        group_id = str(made["reference"]["id"])
-        rule = self.client.add_rule_to_security_group(
+        group_id = self.change("create_security_group", name="open")
+        self.change(
+            "add_rule_to_security_group",
             id=group_id,
             flow_direction="ingress",
             protocol="tcp",
@@ -113,7 +134,6 @@ class Cloud:
             start_port=1,
             end_port=65535,
         )
-        self.client.wait(rule["id"])
         return group_id
 
 
@@ -182,7 +202,7 @@ class Machine:
         return eventually(look, within_s=60, what="the end of cloud-init")
 
     def delete(self) -> None:
-        self.cloud.client.wait(self.cloud.client.delete_instance(id=self.id)["id"])
+        self.cloud.change("delete_instance", id=self.id)
 
 
 Begin: TypeAlias = "Callable[..., Cloud]"

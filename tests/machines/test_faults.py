@@ -63,7 +63,7 @@ class Rebuilt:
 def rebuilt(deployed: Deployed) -> Rebuilt:
     """One loss of the server for all tests of it, since each costs half a minute."""
     deployed.await_bootstrap()
-    client, old = deployed.cloud.client, deployed.text.keys
+    old = deployed.text.keys
     requests = Requests(url=f"{deployed.stack.url}/health")
     wheels = CACHE / f"debian-{default_recipe().digest}" / WHEELS
     assert old is not None
@@ -72,7 +72,7 @@ def rebuilt(deployed: Deployed) -> Rebuilt:
         mirrored(deployed.cloud, wheels, first="/", failures=2) as mirror,
         deployed.timed("monitoring server lost, rebuilt by a failing mirror, a failed step mended"),
     ):
-        client.wait(client.delete_instance(id=deployed.stack.monitoring_id)["id"])
+        deployed.monitoring.delete()
         deployed.scale(2)
         deployed.text.edit_monitoring = lambda text: troubled(text, mirror.url)
         deployed.create()
@@ -223,8 +223,8 @@ def test_a_reboot_of_a_member_brings_the_application_back(deployed: Deployed) ->
 
 
 def reboot(machine: Machine) -> None:
-    first, client = machine.pid_1(), machine.cloud.client
-    client.wait(client.reboot_instance(id=machine.id)["id"])
+    first = machine.pid_1()
+    machine.cloud.change("reboot_instance", id=machine.id)
     eventually(lambda: machine.pid_1() not in {None, first} or None, within_s=30, what="PID 1")
 
 

@@ -70,7 +70,9 @@ def test_a_mirror_that_fails_for_a_while_is_asked_again_with_growing_pauses(fail
 def test_a_mirror_that_never_works_is_given_up_and_its_last_words_are_told() -> None:
     mirror = Mirror(100)
     with pytest.raises(bootstrap.Failed, match=r"failed 6 times; last: no answer 6"):
-        bootstrap.again("apt", mirror.attempt, pause=mirror.pauses_s.append, tell=mirror.told.append)
+        bootstrap.again(
+            "apt", mirror.attempt, pause=mirror.pauses_s.append, tell=mirror.told.append
+        )
     assert sum(mirror.pauses_s) == 62
 
 
