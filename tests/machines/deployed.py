@@ -163,12 +163,13 @@ class Deployed:
         return list(answer.raise_for_status().json()["data"]["result"])
 
     def bootstrap(self) -> dict[str, Any]:
-        """How far the monitoring server says it is."""
-        return dict(json.loads(self.monitoring.says("cat", "/run/exotide/bootstrap.json")))
+        """How far the monitoring server says it is; nothing before it begins."""
+        done = self.monitoring.run("cat", "/run/exotide/bootstrap.json")
+        return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
 
     def await_bootstrap(self) -> None:
         eventually(
-            lambda: self.bootstrap()["finished"] or None,
+            lambda: self.bootstrap().get("finished") or None,
             within_s=READY_WITHIN_S,
             what="the end of the bootstrap",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,13 +17,10 @@ from exotide.cloud.servers.network import NAMESPACES, fabric_namespace, in_names
 
 from .site import Cloud
 
-UNIT = """\
-[Service]
-ExecStart=/usr/bin/python3 -m http.server 9100
-
-[Install]
-WantedBy=multi-user.target
-"""
+FIELDS = (
+    "Package: ${Package}\nVersion: ${Version}\nArchitecture: ${Architecture}\n"
+    "Maintainer: ${Maintainer}\nDepends: ${Depends}\nDescription: made for a test\n"
+)
 
 
 class Mirror(ThreadingHTTPServer):
@@ -75,22 +73,41 @@ def mirrored(cloud: Cloud, folder: Path, *, first: str, failures: int) -> Iterat
         mirror.server_close()
 
 
-def repository(folder: Path, package: str) -> None:
-    """Make a repository of Debian packages with one stand-in: a unit that listens at 9100."""
-    unit = folder / f"tree/usr/lib/systemd/system/{package}.service"
-    control = folder / "tree/DEBIAN/control"
-    for path in (unit, control):
-        path.parent.mkdir(parents=True)
-    unit.write_text(UNIT)
-    described = (
-        f"Package: {package}\nVersion: 99\nArchitecture: all\n"
-        "Maintainer: Nobody <nobody@example.invalid>\nDescription: a stand-in\n"
+def repository(root: Path, folder: Path, package: str) -> Path:
+    """
+    Make a repository of Debian packages with one that is installed below a root, as it is there.
+
+    Its own scripts come with it, so that an installation is a real one.
+    """
+    tree, info = folder / "tree", root / "var/lib/dpkg/info"
+    (tree / "DEBIAN").mkdir(parents=True)
+    for name in (info / f"{package}.list").read_text().splitlines():
+        path, copy = root / name.lstrip("/"), tree / name.lstrip("/")
+        if path.is_dir():  # also /lib, which is a link of the system's own
+            copy.mkdir(parents=True, exist_ok=True)
+        elif path.is_symlink() or path.exists():  # documentation was left out
+            shutil.copy2(path, copy, follow_symlinks=False)
+    for script in ("preinst", "postinst", "prerm", "postrm"):
+        if (info / f"{package}.{script}").exists():
+            shutil.copy2(info / f"{package}.{script}", tree / "DEBIAN" / script)
+    query = ("dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show")
+    described, settings = (
+        run(*query, f"--showformat={form}", package) for form in (FIELDS, "${Conffiles}")
     )
-    control.write_text(described)
-    file = folder / f"{package}.deb"
-    command = ("dpkg-deb", "--root-owner-group", "--build", str(folder / "tree"), str(file))
-    subprocess.run(command, check=True, capture_output=True)
+    (tree / "DEBIAN/control").write_text(described)
+    # A name and a hash in each line: what of it is an operator's to change.
+    names = [line.split()[0] for line in settings.splitlines() if line]
+    (tree / "DEBIAN/conffiles").write_text("".join(f"{name}\n" for name in names))
+    served = folder / "served"
+    served.mkdir()
+    file = served / f"{package}.deb"
+    run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", str(tree), str(file))
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    (folder / "Packages").write_text(
+    (served / "Packages").write_text(
         f"{described}Filename: ./{file.name}\nSize: {file.stat().st_size}\nSHA256: {digest}\n"
     )
+    return served
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

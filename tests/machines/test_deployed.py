@@ -6,9 +6,11 @@ With EXOTIDE_GRAFANA_DEB, a package file, the same with Grafana instead of Alert
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -25,6 +27,8 @@ from .site import Machine, eventually, status_of
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 AGENTS = ("autoscaler", "servicediscovery")
+OURS = ("exotide-bootstrap", "exotide-bootstrap-page", *(f"exotide-{agent}" for agent in AGENTS))
+DEBIANS = ("prometheus", "prometheus-node-exporter")
 MOST_EXPOSED = {
     "slowapp": 1.5,
     "exotide-autoscaler": 1.3,
@@ -162,6 +166,19 @@ def readable(machine: Machine) -> Iterator[tuple[str, bytes]]:
                 assert not status_of(int(folder.name)), folder  # it ended meanwhile
 
 
+def test_systemd_has_nothing_against_any_unit_that_runs(deployed: Deployed) -> None:
+    alerting = {"alertmanager": "prometheus-alertmanager", "grafana": "grafana-server"}
+    watching = (*OURS, *DEBIANS, alerting[deployed.alerting])
+    (member, *_) = deployed.members()
+    for machine, units in (
+        (deployed.monitoring, watching),
+        (member, ("slowapp", "prometheus-node-exporter")),
+    ):
+        verify = ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no")
+        done = machine.run(*verify, *(f"{unit}.service" for unit in units))
+        assert done.stderr == ""
+
+
 def test_no_unit_is_more_exposed_than_stated(deployed: Deployed) -> None:
     (member, *_) = deployed.members()
     exposed = {}
@@ -173,6 +190,36 @@ def test_no_unit_is_more_exposed_than_stated(deployed: Deployed) -> None:
         exposed[unit] = float(found[1])
     too_much = {unit: score for unit, score in exposed.items() if score > MOST_EXPOSED[unit]}
     assert too_much == {}, exposed
+
+
+ASK = """
+import base64, sys, urllib.request
+request = urllib.request.Request(f"http://127.0.0.1:3000{sys.argv[1]}")
+secret = open("/etc/exotide/credentials/grafana-admin-password").read()
+basic = base64.b64encode(f"admin:{secret}".encode()).decode()
+request.add_header("Authorization", f"Basic {basic}")
+print(urllib.request.urlopen(request, timeout=10).read().decode())
+"""
+"""Asks Grafana as its administrator, from inside: its port is the operator's to open."""
+TROUBLED = re.compile(r"logger=(provisioning|ngalert|accesscontrol).*level=(warn|error)")
+
+
+@pytest.mark.parametrize("deployed", ["grafana"], indirect=True)
+def test_grafana_has_loaded_every_file_without_a_warning(deployed: Deployed) -> None:
+    deployed.await_bootstrap()
+    server = deployed.monitoring
+
+    def asked(path: str) -> Any:
+        return json.loads(server.says("python3", "-c", ASK, path))
+
+    assert asked("/api/dashboards/uid/exotide")["meta"]["folderTitle"] == "Autoscaling"
+    assert asked("/api/datasources/uid/prometheus/health")["status"] == "OK"
+    points = asked("/api/v1/provisioning/contact-points")
+    assert {"scale-up", "scale-down", "unrouted"} <= {point["name"] for point in points}
+    (group,) = asked("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
+    assert [rule["name"] for rule in group["rules"]] == ["CPU high", "CPU low"]
+    journal = server.says("journalctl", "--no-pager", "--unit=grafana-server").splitlines()
+    assert [line for line in journal if TROUBLED.search(line)] == []
 
 
 @pytest.fixture
