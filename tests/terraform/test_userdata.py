@@ -51,6 +51,21 @@ def test_both_user_data_fit_into_what_the_api_takes(rendered: dict[str, str]) ->
     assert max(sizes.values()) <= LIMIT_CHARS, sizes
 
 
+def test_the_longest_usual_ssh_key_fits_too(render: Render) -> None:
+    """RSA with 4096 bits: nothing in it can be compressed."""
+    key = base64.b64encode(hashlib.shake_256(b"key").digest(537)).decode()
+    rendered = render(VARIABLES | {"alerting": "grafana", "ssh_public_key": f"ssh-rsa {key} me"})
+    sizes = {name: len(value) for name, value in rendered.items()}
+    assert max(sizes.values()) <= LIMIT_CHARS, sizes
+
+
+def test_what_is_too_long_is_refused_by_the_name_of_its_variable(render: Render) -> None:
+    noise = base64.b64encode(hashlib.shake_256(b"noise").digest(2000)).decode()
+    variables = {"alerting": "grafana", "slowapp_environment": {"NOISE": noise}}
+    with pytest.raises(AssertionError, match=r"slowapp_environment\s+and\s+ssh_public_key"):
+        render(VARIABLES | variables)
+
+
 def test_the_two_parts_of_the_bundle_make_the_whole(rendered: dict[str, str]) -> None:
     settings = json.loads(files(rendered["monitoring"])["/etc/exotide/stack.json"]["content"])
     first = files(rendered["monitoring"])["/opt/exotide/bundle.part"]["content"]
