@@ -1,5 +1,7 @@
 # Each target does its own set-up. `make demo` and `make test` are all that one needs.
 BIN := .venv/bin
+# Most tests wait for real time; a file's tests stay together, as they share clouds.
+JOBS := 2
 SOURCES := src autoscaler/src servicediscovery/src slowapp terraform/userdata/monitoring tests benchmarks scripts/pins
 
 .PHONY: help setup demo test check format bundle lock reference bench clean
@@ -21,8 +23,8 @@ check: setup ## Format, lint, types, layers, shell and YAML
 	shellcheck scripts/setup .ci/run servicediscovery/entrypoint.sh
 	$(BIN)/yamllint --strict monitoring
 
-test: check ## All checks and all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: check ## All checks and all tests; JOBS=1 for one process
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 format: setup ## Rewrite the sources in the project's format
 	$(BIN)/ruff format $(SOURCES)
