@@ -63,6 +63,8 @@ def test_the_exports_reach_every_kind_of_client(
         capsys.readouterr().out,
         EXOSCALE_KEY="EXOreal",
         EXOSCALE_SECRET="real",
+        TF_VAR_exoscale_key="EXOreal",
+        TF_VAR_agents_api_endpoint="http://real/v2",
         EXOSCALE_API_ENVIRONMENT="ppapi",
         EXOSCALE_ACCOUNT="work",
         NO_PROXY="exoscale.com",
@@ -73,6 +75,9 @@ def test_the_exports_reach_every_kind_of_client(
     assert seen["EXOSCALE_API_SECRET"] == seen["EXOSCALE_SECRET"] == SECRET
     assert seen["EXOSCALE_API_ENDPOINT"] == "http://127.0.0.1:8480/z/at-vie-1/v2"
     assert seen["EXOSCALE_ZONE"] == "at-vie-1"
+    assert seen["TF_VAR_exoscale_key"] == "EXOkey"
+    assert seen["TF_VAR_exoscale_secret"] == SECRET
+    assert seen["TF_VAR_agents_api_endpoint"] == "http://198.18.3.1:8480/z/at-vie-1/v2"
     assert seen["HTTPS_PROXY"] == seen["https_proxy"] == "http://127.0.0.1:8480"
     assert seen["NO_PROXY"] == seen["no_proxy"] == "localhost,127.0.0.1,::1"
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):

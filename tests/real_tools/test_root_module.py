@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from exotide.cloud.proxy.tls import Tls
 from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools import programs
 from exotide.realtools.cell import Cell
@@ -61,9 +60,7 @@ def is_settled(plan: Plan) -> bool:
 @pytest.fixture(scope="module")
 def make(
     cell: Cell,
-    cloud: RunningCloud,
     variables: dict[str, str],
-    tls: Tls,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Make:
     """Makes workspaces of the root module; more variables of it by name."""
@@ -72,19 +69,12 @@ def make(
     def made(find: Callable[[], Path] = programs.terraform, **more: str) -> Workspace:
         folder = tmp_path_factory.mktemp("root")
         (folder / "terraform").symlink_to(ROOT / "terraform")
-        access = cloud.access
-        given = {
-            "exoscale_key": access.key,
-            "exoscale_secret": access.secret,
-            "agents_api_endpoint": cloud.url,
-            **more,
-        }
         return Workspace.made(
             folder,
             *ROOT.glob("*.tf"),
             terraform=found(find),
             provider=provider,
-            environment=variables | {f"TF_VAR_{name}": each for name, each in given.items()},
+            environment=variables | {f"TF_VAR_{name}": each for name, each in more.items()},
             run_in=cell.command,
         )
 

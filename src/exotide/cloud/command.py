@@ -144,7 +144,7 @@ def env(
 
     def show() -> None:
         cloud = find(port, run_dir=run_dir)
-        variables = environment(cloud.access, ca_file=cloud.ca_file, mode=mode)
+        variables = _environment(cloud, mode)
         _say(unsets(variables) if unset else _as_json(variables) if json else exports(variables))
 
     return _guarded(show)
@@ -226,7 +226,11 @@ def _announce(cloud: Entry, run_dir: Path) -> None:
     where = "" if run_dir == RUN_DIR else f" --run-dir {shlex.quote(str(run_dir.absolute()))}"
     _say(f'to use it: eval "$(exotide cloud env --port {port}{where})"')
     if sys.stdout.isatty():
-        _say(exports(environment(cloud.access, ca_file=cloud.ca_file, mode="proxy")))
+        _say(exports(_environment(cloud, "proxy")))
+
+
+def _environment(cloud: Entry, mode: Mode) -> dict[str, str]:
+    return environment(cloud.access, ca_file=cloud.ca_file, mode=mode, fabric_ip=cloud.fabric_ip)
 
 
 def _as_json(variables: Mapping[str, str]) -> str:

@@ -47,7 +47,11 @@ class Access:
     @property
     def endpoint(self) -> str:
         """Base URL of the zone, as seen from this host."""
-        return f"http://{HOST}:{self.port}/z/{self.zone}/v2"
+        return self.endpoint_at(HOST)
+
+    def endpoint_at(self, host: str) -> str:
+        """Base URL of the zone, as seen from where the API has this address."""
+        return f"http://{host}:{self.port}/z/{self.zone}/v2"
 
     def environment(self) -> dict[str, str]:
         """Return what the agents and the SDK's users read."""

@@ -16,13 +16,18 @@ _FOREIGN: Final = ("EXOSCALE_API_ENVIRONMENT", "EXOSCALE_ACCOUNT")
 """What may point tools at another API or account; it must not be set."""
 
 
-def environment(access: Access, *, ca_file: Path | None, mode: Mode) -> dict[str, str]:
+def environment(
+    access: Access, *, ca_file: Path | None, mode: Mode, fabric_ip: str = HOST
+) -> dict[str, str]:
     """
-    Return variables by name.
+    Return variables by name, those of the repository's root module included.
 
     In direct mode only tools that ask EXOSCALE_API_ENDPOINT reach the local cloud. In proxy mode so
     do all others: every https connection goes through the proxy or fails, since the proxy serves
     `*.exoscale.com` alone and its certificates are the only trusted ones.
+
+    Args:
+        fabric_ip: Where the emulated servers reach the API.
 
     Raises:
         NoCloud: Proxy mode is asked of a cloud without a certificate authority.
@@ -30,6 +35,9 @@ def environment(access: Access, *, ca_file: Path | None, mode: Mode) -> dict[str
     variables = access.environment() | {
         "EXOSCALE_KEY": access.key,
         "EXOSCALE_SECRET": access.secret,
+        "TF_VAR_exoscale_key": access.key,
+        "TF_VAR_exoscale_secret": access.secret,
+        "TF_VAR_agents_api_endpoint": access.endpoint_at(fabric_ip),
         "NO_PROXY": f"localhost,{HOST},::1",
         "no_proxy": f"localhost,{HOST},::1",
     }
