@@ -15,6 +15,8 @@ app = App(
 app.command("exotide.cloud.command:app", name="cloud")
 app.command("exotide.check.command:check", name="check")
 app.command("exotide.demo.command:demo", name="demo")
+app.command("exotide.up.command:down", name="down")
+app.command("exotide.up.command:up", name="up")
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from exotide.demo.plan import Stage
 from exotide.demo.recorder import Recorder, Watches
-from exotide.demo.watches import Decisions, Watch, average_cpu
+from exotide.demo.watches import Decisions, average_cpu
 from exotide.loadtest.results import Second
 from exotide.loadtest.sample import Phase
 from exotide.stack.model import Stack
+from exotide.stack.watch import Watch
 
 STACK = Stack(
     name="exotide",

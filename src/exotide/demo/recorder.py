@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from exotide.demo.plan import Stage
-from exotide.demo.watches import Watch, to_mark
+from exotide.demo.watches import to_mark
 from exotide.loadtest.results import Second
 from exotide.loadtest.sample import DecisionMark, Sample
+from exotide.stack.watch import Watch
 
 T = TypeVar("T")
 

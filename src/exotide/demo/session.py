@@ -20,7 +20,7 @@ from exotide.demo.plan import Plan, Stage, advance, rate_rps
 from exotide.demo.programs import Program, last_lines
 from exotide.demo.recorder import Recorder, Watches
 from exotide.demo.screen import Screen, View
-from exotide.demo.watches import Decisions, Watch, average_cpu, healthy_backends, pool_size
+from exotide.demo.watches import Decisions, average_cpu, healthy_backends, pool_size
 from exotide.report.run import Run
 from exotide.stack.api import connect
 from exotide.stack.create import create
@@ -30,6 +30,7 @@ from exotide.stack.model import Stack
 from exotide.stack.probes import wait_healthy, wait_prometheus
 from exotide.stack.settings import StackSettings
 from exotide.stack.waiting import Patience
+from exotide.stack.watch import Watch
 from exotide.stopping import Stopped
 
 MAX_SIZE: Final = 4

@@ -31,7 +31,7 @@ def tear_down(api: Api, settings: StackSettings, *, progress: Progress) -> None:
     reasons = []
     for resource in inventory(api, settings):
         try:
-            _remove(api, resource)
+            remove_whole(api, resource)
         except (Refused, OperationFailed, TookTooLong) as error:
             reasons.append(str(error))
         else:
@@ -46,7 +46,8 @@ def leftovers(settings: StackSettings) -> tuple[str, ...]:
         return tuple(map(str, inventory(api, settings)))
 
 
-def _remove(api: Api, resource: Resource) -> None:
+def remove_whole(api: Api, resource: Resource) -> None:
+    """Remove a resource, a balancer with its services; what is gone already is fine."""
     if resource.kind is BALANCER:
         _remove_services(api, resource.id)
     remove(api, resource.kind, resource.id)

@@ -1,0 +1,130 @@
+"""Who runs the command: a terminal that can be asked or not, signals, and the clock."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import termios
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import Final, Protocol, Self
+
+from .course import Answered, Event, HungUp, Interrupted, Terminated
+
+_EVENTS: Final[dict[int, Callable[[], Event]]] = {
+    signal.SIGINT: Interrupted,
+    signal.SIGTERM: Terminated,
+    signal.SIGHUP: HungUp,
+}
+_MOST_BYTES: Final = 4096
+_YES: Final = {"y", "yes"}
+
+
+class Operator(Protocol):
+    """Adapters: Console, and a scripted one in the tests."""
+
+    def now(self) -> float:
+        """
+        Unix seconds.
+
+        Not a clock that stands still while the machine sleeps: the stack costs money meanwhile.
+        """
+
+    def events(self, wait_s: float) -> list[Event]:
+        """Wait at most so long, and give what has happened."""
+
+    def ask(self, question: str) -> None:
+        """Put a question; its answer comes as an event."""
+
+    def withdraw(self) -> None:
+        """Take the question back."""
+
+
+class Console:
+    """The real one; signals are events inside `with`."""
+
+    def __init__(self) -> None:
+        self._noticed: list[Event] = []
+        self._before: dict[int, object] = {}
+        self._is_asking = False
+
+    def __enter__(self) -> Self:
+        for number in _EVENTS:
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the terminal's end is not to be noticed
+            self._before[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether someone is there: a terminal on both sides, and this command in its front."""
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            return False
+        try:
+            return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        except OSError:
+            return False
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    def events(self, wait_s: float) -> list[Event]:
+        """Wait, and give signals and answers."""
+        if self._is_asking:
+            self._listen(wait_s)
+        elif not self._noticed:
+            time.sleep(wait_s)
+        noticed, self._noticed = self._noticed, []
+        return noticed
+
+    def ask(self, question: str) -> None:
+        """Put a question; what was typed before it is no answer."""
+        with suppress(OSError, termios.error):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+        self._write(f"{question} [y/N] ")
+        self._is_asking = True
+
+    def withdraw(self) -> None:
+        """Take the question back."""
+        if self._is_asking:
+            self._is_asking = False
+            self._write("\n")
+
+    def _listen(self, wait_s: float) -> None:
+        descriptor = sys.stdin.fileno()
+        try:
+            if not select.select([descriptor], [], [], wait_s)[0]:
+                return
+            typed = os.read(descriptor, _MOST_BYTES)
+        except OSError:
+            self._is_asking = False
+            self._noticed.append(HungUp())
+            return
+        self._is_asking = False
+        if not typed.endswith(b"\n"):
+            self._write("\n")  # Ctrl-D
+        self._noticed.append(Answered(yes=typed.decode(errors="replace").strip().lower() in _YES))
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), text.encode())
+
+    def _notice(self, number: int, _: FrameType | None) -> None:
+        if self._is_asking and number == signal.SIGINT:
+            self._write("\n")
+            self._is_asking = False
+        self._noticed.append(_EVENTS[number]())
