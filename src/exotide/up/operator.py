@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import termios
 import time
 from collections.abc import Callable
@@ -45,9 +44,16 @@ class Operator(Protocol):
 
 
 class Console:
-    """The real one; signals are events inside `with`."""
+    """
+    The real one; signals are events inside `with`.
 
-    def __init__(self) -> None:
+    Args:
+        typed: Descriptor of what is typed.
+        shown: Descriptor of where questions are shown.
+    """
+
+    def __init__(self, *, typed: int = 0, shown: int = 1) -> None:
+        self._typed, self._shown = typed, shown
         self._noticed: list[Event] = []
         self._before: dict[int, object] = {}
         self._is_asking = False
@@ -71,10 +77,10 @@ class Console:
     @property
     def can_ask(self) -> bool:
         """Whether someone is there: a terminal on both sides, and this command in its front."""
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if not (os.isatty(self._typed) and os.isatty(self._shown)):
             return False
         try:
-            return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+            return os.tcgetpgrp(self._typed) == os.getpgrp()
         except OSError:
             return False
 
@@ -94,7 +100,7 @@ class Console:
     def ask(self, question: str) -> None:
         """Put a question; what was typed before it is no answer."""
         with suppress(OSError, termios.error):
-            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+            termios.tcflush(self._typed, termios.TCIFLUSH)
         self._write(f"{question} [y/N] ")
         self._is_asking = True
 
@@ -105,11 +111,10 @@ class Console:
             self._write("\n")
 
     def _listen(self, wait_s: float) -> None:
-        descriptor = sys.stdin.fileno()
         try:
-            if not select.select([descriptor], [], [], wait_s)[0]:
+            if not select.select([self._typed], [], [], wait_s)[0]:
                 return
-            typed = os.read(descriptor, _MOST_BYTES)
+            typed = os.read(self._typed, _MOST_BYTES)
         except OSError:
             self._is_asking = False
             self._noticed.append(HungUp())
@@ -121,7 +126,7 @@ class Console:
 
     def _write(self, text: str) -> None:
         with suppress(OSError):
-            os.write(sys.stdout.fileno(), text.encode())
+            os.write(self._shown, text.encode())
 
     def _notice(self, number: int, _: FrameType | None) -> None:
         if self._is_asking and number == signal.SIGINT:

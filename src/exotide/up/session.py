@@ -185,7 +185,7 @@ class Session:
 
     def _farewell(self) -> str:
         hands, outcome = self.hands, self.course.outcome
-        cost = "" if hands.meter is None else f"; it has cost {text.spent(hands.meter)}"
+        cost = "" if hands.meter is None else f"; it came to {text.spent(hands.meter)}"
         rate = "" if hands.meter is None else f" and costs {text.price(hands.meter.per_hour)}"
         if hands.is_gone:
             failed = "the apply failed; " if outcome is Outcome.FAILED else ""

@@ -49,7 +49,7 @@ def price(per_hour: float | None) -> str:
 
 def spent(meter: Meter) -> str:
     """A cost."""
-    return "cost not known" if meter.prices is None else f"about {meter.spent_eur:.4f} EUR"
+    return "an unknown cost" if meter.prices is None else f"about {meter.spent_eur:.4f} EUR"
 
 
 def change(each: Change) -> str:

@@ -1,0 +1,211 @@
+"""What the commands do in which folder, shell and state; Terraform is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from exotide.cloud.faults.model import Drop, Effect, Fault, Selector, Timing
+from exotide.cloud.testing import RunningCloud
+from exotide.up import command
+from exotide.up.journal import held
+
+from .conftest import Site, names_in, until
+
+Run = Callable[[Callable[[], int]], tuple[int, str]]
+
+
+@pytest.fixture
+def run(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in the site; gives its exit status and all that it said."""
+    monkeypatch.chdir(site.root)
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(work: Callable[[], int]) -> tuple[int, str]:
+        status = work()
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+def strike(cloud: RunningCloud, effect: Effect, operation: str) -> None:
+    fault = Fault(effect=effect, selector=Selector(operation=operation), timing=Timing(seed=7))
+    cloud.on_loop(lambda: cloud.cloud.world.faults.add(fault))
+
+
+def limited_key(client: Any, *, without: str) -> dict[str, str]:
+    """Make a key that may do everything but one operation; give it as the environment has it."""
+    rules = [
+        {"action": "deny", "expression": f"operation == '{without}'"},
+        {"action": "allow", "expression": "true"},
+    ]
+    policy = {
+        "default-service-strategy": "allow",
+        "services": {"compute": {"type": "rules", "rules": rules}},
+    }
+    role = client.create_iam_role(name="limited", policy=policy)["reference"]["id"]
+    made = client.create_api_key(name="limited", role_id=role)
+    return {"TF_VAR_exoscale_key": made["key"], "TF_VAR_exoscale_secret": made["secret"]}
+
+
+def detached(run: Run, **more: Any) -> str:
+    status, said = run(lambda: command.up(detach=True, **more))
+    assert status == 0, said
+    return said
+
+
+def test_variables_hold_until_the_stack_is_gone(site: Site, run: Run) -> None:
+    said = detached(run, variable=("max_size=3",))
+    assert "terraform init: linking the modules" in said
+    assert "is left running and costs 0.05210 EUR per hour" in said
+    assert len(names_in(site.cloud)) == 4
+    said = detached(run)
+    assert "terraform init" not in said
+    kept = json.loads(site.journal.read_text())
+    assert (kept["phase"], kept["variables"]) == ("running", {"max_size": "3"})
+    status, said = run(command.down)
+    assert status == 0, said
+    assert names_in(site.cloud) == []
+    assert not site.journal.exists()
+
+
+def test_a_time_to_live_that_is_over_is_made_up_for(site: Site, run: Run) -> None:
+    detached(run, ttl="1s")
+    (first,) = site.cloud.cloud.world.pools
+    time.sleep(1.1)  # the time to live
+    said = detached(run)
+    assert "is destroyed first, as its time to live was over at" in said
+    assert first not in site.cloud.cloud.world.pools
+    assert len(names_in(site.cloud)) == 4
+    assert json.loads(site.journal.read_text())["destroy_after"] is None
+
+
+def test_a_time_to_live_counts_from_now_and_never_takes_it_back(site: Site, run: Run) -> None:
+    detached(run, ttl="1h")
+    first = json.loads(site.journal.read_text())["destroy_after"]
+    detached(run, ttl="2h")
+    second = json.loads(site.journal.read_text())["destroy_after"]
+    assert second == pytest.approx(first + 3600, abs=30)
+    detached(run, ttl="never")
+    assert json.loads(site.journal.read_text())["destroy_after"] is None
+
+
+def test_another_run_in_the_folder_is_named(site: Site, run: Run) -> None:
+    with held(site.root):
+        status, said = run(command.down)
+    assert status == 2
+    assert f"another exotide (process {site.own_pid}) works in {site.root}" in said
+
+
+def test_an_alien_terraform_is_named(site: Site, run: Run) -> None:
+    alien = subprocess.Popen(
+        [site.environment["EXOTIDE_TERRAFORM"], "apply"],
+        cwd=site.root,
+        env=site.environment | {"FAKE_WAITS_AT": "created"},
+        stdout=subprocess.DEVNULL,
+    )
+    site.started.append(alien)
+    until((site.root / ".terraform.tfstate.lock.info").exists)
+    status, said = run(command.up)
+    assert status == 2
+    assert f"process {alien.pid} works on {site.root}/terraform.tfstate" in said
+    assert f"kill -INT {alien.pid}" in said
+    assert "OperationTypeApply by tester@here" in said
+
+
+def test_what_bears_the_names_of_the_stack_is_neither_doubled_nor_removed(
+    site: Site, run: Run, client: Any
+) -> None:
+    client.create_security_group(name="exotide-members")
+    site.cloud.settle()
+    status, said = run(command.up)
+    assert status == 1
+    assert "1 RESOURCES OF STACK exotide STILL EXIST" in said
+    assert "give this one another name" in said
+    status, said = run(command.down)
+    assert status == 1
+    assert names_in(site.cloud) == ["exotide-members"]
+    assert not site.journal.exists()
+    status, said = run(lambda: command.down(name="other"))
+    assert status == 0, said
+    status, said = run(lambda: command.down(orphans=True))
+    assert status == 0, said
+    assert names_in(site.cloud) == []
+
+
+def test_what_cannot_be_removed_is_listed_loudly_and_finished_by_the_next(
+    site: Site, run: Run, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detached(run)
+    for name, value in limited_key(client, without="delete-instance-pool").items():
+        monkeypatch.setenv(name, value)
+    status, said = run(command.down)
+    assert status == 1
+    (pool,) = site.cloud.cloud.world.pools.values()
+    assert "2 RESOURCES OF STACK exotide STILL EXIST AND MAY COST MONEY: 0.00869" in said
+    assert f"instance pool exotide ({pool.id}): 1 members, 0.00869 EUR per hour" in said
+    assert f"exo compute instance-pool delete {pool.id} -z at-vie-1" in said
+    assert "RESOURCES ARE STILL IN THE STATE" in said
+    assert "NOT EVERYTHING WAS REMOVED" in said
+    monkeypatch.setenv("TF_VAR_exoscale_key", site.cloud.access.key)
+    monkeypatch.setenv("TF_VAR_exoscale_secret", site.cloud.access.secret)
+    said = detached(run)
+    assert "an earlier destroy did not get to its end" in said
+    assert len(names_in(site.cloud)) == 4
+
+
+@pytest.mark.misbehaving
+def test_without_an_answer_of_the_api_nothing_is_begun(site: Site, run: Run) -> None:
+    strike(site.cloud, Drop(), "list-*")
+    status, said = run(command.up)
+    assert status == 2
+    assert "got no answer, check the endpoint" in said
+    assert not site.journal.exists()
+
+
+def test_a_wrong_secret_is_found_before_anything_is_begun_and_not_shown(
+    site: Site, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_VAR_exoscale_secret", "wrong-secret-0123")
+    status, said = run(command.up)
+    assert status == 2
+    assert "was refused (403)" in said
+    assert "wrong-secret" not in said
+    assert not site.journal.exists()
+
+
+def test_init_that_fails_is_explained(
+    site: Site, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_INIT_SAYS", "Failed to query available provider packages")
+    status, said = run(command.up)
+    assert status == 2
+    assert "init failed:\nFailed to query available provider packages" in said
+    assert "filesystem_mirror" in said
+    assert not site.journal.exists()
+
+
+def test_another_cloud_than_that_of_the_stack_is_refused(
+    site: Site, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detached(run)
+    elsewhere = "http://127.0.0.1:9/v2"
+    monkeypatch.setenv("EXOSCALE_API_ENDPOINT", elsewhere)
+    status, said = run(command.down)
+    assert status == 2
+    assert f"made at {site.cloud.url}, and this shell uses {elsewhere}" in said
+    assert len(names_in(site.cloud)) == 4
+
+
+def test_a_name_that_is_not_the_folder_s_is_refused(site: Site, run: Run) -> None:
+    detached(run)
+    status, said = run(lambda: command.down(name="other"))
+    assert status == 2
+    assert "--name other: the stack of this folder has name exotide" in said

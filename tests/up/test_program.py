@@ -1,0 +1,169 @@
+"""`exotide up` and `down` as programs, with a stand-in for Terraform against a local cloud."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import time
+from pathlib import Path
+
+from .conftest import EXOTIDE, Site, end, names_in, until
+
+
+def terraform_of(site: Site) -> int:
+    return int(json.loads(site.journal.read_text())["terraform"]["pid"])
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+
+
+class Terminal:
+    """`exotide` on a terminal of its own, and what it showed there."""
+
+    def __init__(self, site: Site, *words: str, **more: str) -> None:
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            os.chdir(site.root)
+            os.execvpe(EXOTIDE[0], [*EXOTIDE, *words], site.environment | more | {"TERM": "xterm"})
+        self.seen = ""
+
+    def until(self, pattern: str, within_s: float = 30.0) -> None:
+        deadline_s = time.monotonic() + within_s
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < deadline_s, f"no {pattern} in: {self.seen}"
+            self._read()
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def hang_up(self) -> int:
+        """Close the terminal; the kernel tells the program."""
+        os.close(self._master)
+        return self._status()
+
+    def end(self) -> int:
+        while self._read():
+            pass
+        os.close(self._master)
+        return self._status()
+
+    def _status(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> bool:
+        if not select.select([self._master], [], [], 0.2)[0]:
+            return True
+        try:
+            piece = os.read(self._master, 65536)
+        except OSError:  # the other side has closed
+            return False
+        self.seen += piece.decode(errors="replace")
+        return bool(piece)
+
+
+def test_a_stack_with_a_time_to_live_is_made_watched_and_destroyed(site: Site) -> None:
+    status, said = site.run("up", "--ttl", "2s")
+    assert status == 0, said
+    assert "created    module.pool.exoscale_instance_pool.members" in said
+    assert re.search(r"grafana_password +secret; see it by: terraform output -raw", said)
+    assert "its time to live is over: destroying" in said
+    assert "nothing of stack exotide is left; it came to about 0.000" in said
+    assert names_in(site.cloud) == []
+    assert not site.journal.exists()
+
+
+def test_no_secret_is_in_an_argument_a_file_or_what_is_said(site: Site) -> None:
+    secret = site.cloud.access.secret
+    process = site.begin("up", "--ttl", "1h", FAKE_WAITS_AT="instance_pool")
+    until(lambda: "security_group" in said_by_terraform(site))
+    arguments = Path(f"/proc/{terraform_of(site)}/cmdline").read_text()
+    assert "-var=time_to_live_h=" in arguments
+    assert secret not in arguments
+    process.send_signal(signal.SIGTERM)
+    until(lambda: "stops as soon as it safely can" in site.log)
+    site.go()
+    status, said = end(process)
+    assert status == 0, said
+    assert secret not in said
+    for file in (site.root / ".exotide").iterdir():
+        assert secret not in file.read_text()
+        assert file.stat().st_mode & 0o077 == 0
+    assert names_in(site.cloud) == []
+
+
+def said_by_terraform(site: Site) -> str:
+    file = site.root / ".exotide/terraform.jsonl"
+    return file.read_text() if file.exists() else ""
+
+
+def test_a_terraform_whose_exotide_was_killed_goes_on_and_down_stops_it_safely(site: Site) -> None:
+    killed = site.begin("up", FAKE_WAITS_AT="instance_pool")
+    until(lambda: names_in(site.cloud) == ["exotide-members"])
+    killed.kill()
+    killed.communicate()
+    assert not has_ended(terraform_of(site))
+    status, said = site.run("down")
+    assert status == 0, said
+    assert "a terraform of an earlier run still works" in said
+    assert "stops as soon as it safely can" in said
+    assert "created    module.pool.exoscale_instance_pool.members" in said
+    assert "nothing of stack exotide is left" in said
+    assert names_in(site.cloud) == []
+    assert not site.journal.exists()
+
+
+def test_up_after_a_power_cut_makes_nothing_twice(site: Site) -> None:
+    """Everything dies at once, while a pool is made that no state knows."""
+    killed = site.begin("up", "--ttl", "1h", FAKE_HANGS_AT="instance_pool")
+    until(lambda: site.cloud.cloud.world.pools)
+    terraform = terraform_of(site)
+    killed.kill()
+    killed.communicate()
+    os.kill(terraform, signal.SIGKILL)
+    until(lambda: has_ended(terraform))
+    (orphan,) = site.cloud.cloud.world.pools
+    status, said = site.run("up", "--detach")
+    assert status == 0, said
+    assert "its lock on the state ended with it" in said
+    assert f"removed    instance pool exotide ({orphan}), which no state knew" in said
+    assert "the next of these will" in said, "the time to live of the first run holds"
+    assert len(site.cloud.cloud.world.pools) == 1
+    assert len(names_in(site.cloud)) == 4
+
+
+def test_ctrl_c_asks_at_most_twice_and_never_does_harm(site: Site) -> None:
+    terminal = Terminal(site, "up", "--ttl", "1h", FAKE_WAITS_AT="compute_instance")
+    site.go()
+    terminal.until("Ctrl-C ends it")
+    (site.root / "go").unlink()
+    terminal.type("\x03")
+    terminal.until(r"destroys itself in 59 min \d+ s\. \[y/N\]")
+    terminal.type("y\n")
+    until(lambda: '"delete"' in said_by_terraform(site))
+    terminal.type("\x03")
+    terminal.until(r"leave running what is left\? \[y/N\]")
+    terminal.type("\x03")
+    terminal.until("destroying for")
+    terminal.type("\x03\x03")
+    site.go()
+    assert terminal.end() == 0
+    assert terminal.seen.count("[y/N]") == 2
+    assert "nothing of stack exotide is left" in terminal.seen
+    assert names_in(site.cloud) == []
+
+
+def test_a_terminal_that_is_lost_destroys_a_stack_with_a_time_to_live(site: Site) -> None:
+    terminal = Terminal(site, "up", "--ttl", "1h")
+    terminal.until("Ctrl-C ends it")
+    assert terminal.hang_up() == 0
+    assert names_in(site.cloud) == []
+    assert "nothing of stack exotide is left" in site.log
