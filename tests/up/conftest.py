@@ -100,8 +100,8 @@ class Site:
         return self.root / ".exotide/up.json"
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=60)
+def end(process: subprocess.Popen[str], within_s: float = 60.0) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=within_s)
     return process.returncode, said
 
 

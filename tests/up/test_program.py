@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
-import time
 from pathlib import Path
 
 from .conftest import EXOTIDE, Site, end, names_in, until
+from .terminal import Terminal
 
 
 def terraform_of(site: Site) -> int:
@@ -26,48 +24,8 @@ def has_ended(pid: int) -> bool:
     return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
-class Terminal:
-    """`exotide` on a terminal of its own, and what it showed there."""
-
-    def __init__(self, site: Site, *words: str, **more: str) -> None:
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            os.chdir(site.root)
-            os.execvpe(EXOTIDE[0], [*EXOTIDE, *words], site.environment | more | {"TERM": "xterm"})
-        self.seen = ""
-
-    def until(self, pattern: str, within_s: float = 30.0) -> None:
-        deadline_s = time.monotonic() + within_s
-        while not re.search(pattern, self.seen):
-            assert time.monotonic() < deadline_s, f"no {pattern} in: {self.seen}"
-            self._read()
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def hang_up(self) -> int:
-        """Close the terminal; the kernel tells the program."""
-        os.close(self._master)
-        return self._status()
-
-    def end(self) -> int:
-        while self._read():
-            pass
-        os.close(self._master)
-        return self._status()
-
-    def _status(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def _read(self) -> bool:
-        if not select.select([self._master], [], [], 0.2)[0]:
-            return True
-        try:
-            piece = os.read(self._master, 65536)
-        except OSError:  # the other side has closed
-            return False
-        self.seen += piece.decode(errors="replace")
-        return bool(piece)
+def terminal_of(site: Site, *words: str, **more: str) -> Terminal:
+    return Terminal((*EXOTIDE, *words), folder=site.root, environment=site.environment | more)
 
 
 def test_a_stack_with_a_time_to_live_is_made_watched_and_destroyed(site: Site) -> None:
@@ -141,7 +99,7 @@ def test_up_after_a_power_cut_makes_nothing_twice(site: Site) -> None:
 
 
 def test_ctrl_c_asks_at_most_twice_and_never_does_harm(site: Site) -> None:
-    terminal = Terminal(site, "up", "--ttl", "1h", FAKE_WAITS_AT="compute_instance")
+    terminal = terminal_of(site, "up", "--ttl", "1h", FAKE_WAITS_AT="compute_instance")
     site.go()
     terminal.until("Ctrl-C ends it")
     (site.root / "go").unlink()
@@ -162,7 +120,7 @@ def test_ctrl_c_asks_at_most_twice_and_never_does_harm(site: Site) -> None:
 
 
 def test_a_terminal_that_is_lost_destroys_a_stack_with_a_time_to_live(site: Site) -> None:
-    terminal = Terminal(site, "up", "--ttl", "1h")
+    terminal = terminal_of(site, "up", "--ttl", "1h")
     terminal.until("Ctrl-C ends it")
     assert terminal.hang_up() == 0
     assert names_in(site.cloud) == []

@@ -35,8 +35,11 @@ _LEAVING: Final = {"destroying", "deleting", "stopping", "stopped"}
 _HALTED: Final = "execution halted"
 _POOL: Final = "exoscale_instance_pool"
 _SERVER: Final = "exoscale_compute_instance"
-_SHORTEST_H: Final = 0.000001
-"""0 would mean: never."""
+_WHOLE_S: Final = 0.1
+"""
+Terraform drops the fraction of a second from the sum of creation and time to live; with this, a
+fraction lost in the hours does not make it a second earlier, which would be a change of the stack.
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -176,8 +179,8 @@ class Hands:
         yield from self.journal.variables.items()
         if self.journal.destroy_after is not None:
             created_s = text.unix_s(self._known().created_at()) or self.now()
-            hours = (self.journal.destroy_after - created_s) / 3600
-            yield "time_to_live_h", f"{max(hours, _SHORTEST_H):.6f}"
+            ttl_s = max(self.journal.destroy_after - created_s, 0) + _WHOLE_S
+            yield "time_to_live_h", f"{ttl_s / 3600:.6f}"
 
     def _attempts(self) -> Work[None]:
         """Let Terraform destroy, again if that may help."""

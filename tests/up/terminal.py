@@ -1,0 +1,57 @@
+"""A person at a terminal, for tests."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class Terminal:
+    """A program on a terminal of its own, and what it showed there."""
+
+    def __init__(
+        self, words: Sequence[str], *, folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execvpe(words[0], list(words), dict(environment) | {"TERM": "xterm"})
+        self.seen = ""
+
+    def until(self, pattern: str, within_s: float = 30.0) -> None:
+        deadline_s = time.monotonic() + within_s
+        while not re.search(pattern, self.seen):
+            assert time.monotonic() < deadline_s, f"no {pattern} in: {self.seen}"
+            self._read()
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def hang_up(self) -> int:
+        """Close the terminal; the kernel tells the program."""
+        os.close(self._master)
+        return self._status()
+
+    def end(self) -> int:
+        while self._read():
+            pass
+        os.close(self._master)
+        return self._status()
+
+    def _status(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> bool:
+        if not select.select([self._master], [], [], 0.2)[0]:
+            return True
+        try:
+            piece = os.read(self._master, 65536)
+        except OSError:  # the other side has closed
+            return False
+        self.seen += piece.decode(errors="replace")
+        return bool(piece)
