@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exotide.up.course import Answered, Event, HungUp, Interrupted, Outcome, Terminated
 from exotide.up.messages import Trouble
-from exotide.up.session import Session
+from exotide.up.session import BrokenOff, Session
 
 from .worlds import ANSWERED, ASKED, PART_S, PARTS, World, down, session, up
 
@@ -98,8 +98,7 @@ def test_no_during_the_apply_lists_what_the_broken_apply_did_not_know(world: Wor
 def test_what_a_broken_apply_left_is_removed_before_the_next_makes_it_again(world: World) -> None:
     world.exists = ["group", "pool"]
     world.know(["group"])
-    at_work = session(world, [], is_torn=True)
-    assert at_work.clear()
+    assert session(world, [], is_torn=True).clear()
     assert world.exists == ["group"]
 
 
@@ -226,20 +225,21 @@ def test_what_happens_while_a_question_is_open_is_told_after_it(world: World) ->
 def test_a_terraform_of_an_earlier_run_is_told_to_stop_only_once(world: World) -> None:
     at_work = session(world, [])
     found = at_work.hands.terraform.apply({})
-    assert at_work.finish(found, stop=True)
+    at_work.finish(found, stop=True)
     kept = journal_of(world)
     assert kept is not None
     assert world.runs[0].is_told
     told = Session(hands=at_work.hands, operator=at_work.operator, screen=at_work.screen)
     again = at_work.hands.terraform.apply({})
     again.process = again.process.__class__(pid=1, started="", is_told_to_stop=True)
-    assert told.finish(again, stop=True)
+    told.finish(again, stop=True)
     assert not world.runs[1].is_told
 
 
 def test_waiting_for_an_earlier_terraform_ends_with_ctrl_c(world: World) -> None:
     at_work = session(world, [(1, Interrupted())])
-    assert not at_work.finish(at_work.hands.terraform.apply({}), stop=False)
+    with pytest.raises(BrokenOff):
+        at_work.finish(at_work.hands.terraform.apply({}), stop=False)
     assert not world.runs[0].is_told
 
 

@@ -26,7 +26,7 @@ from .journal import Journal, Place, held
 from .operator import Console
 from .program import FoundRun, Program
 from .screen import Paper, opened_log
-from .session import Session
+from .session import BrokenOff, Session
 
 INTERRUPTED = Outcome.LEFT_RUNNING.exit_code
 
@@ -175,8 +175,7 @@ def _up(ttl: str | None, *, detach: bool, given: tuple[str, ...], folder: Path |
     with _desk(folder) as desk:
         journal, asked = _journal(desk, fresh), frozenset[Question]()
         is_due = _is_due(desk, journal)
-        if not _see_to_its_end(desk, journal, is_wanted=not is_due):
-            return INTERRUPTED
+        _see_to_its_end(desk, journal, is_wanted=not is_due)
         _prepare(desk, journal)
         if is_due:
             course = _finish_destroy(desk, journal)
@@ -199,9 +198,6 @@ def _make(desk: _Desk, journal: Journal, course: Course) -> int:
     with desk.session(journal) as session:
         if not session.clear():
             return Outcome.LEFT_OVER.exit_code
-        if desk.operator.events(0):
-            desk.paper.say("interrupted before anything was begun")
-            return INTERRUPTED
         return _code(session.up(course))
 
 
@@ -210,8 +206,7 @@ def _down(*, orphans: bool, name: str | None, zone: str | None, folder: Path | N
         given = {"name": name, "zone": zone}
         is_ours = desk.place.load() is not None or not state.load(desk.root).is_empty
         journal = _journal(desk, {}, named={key: each for key, each in given.items() if each})
-        if not _see_to_its_end(desk, journal, is_wanted=False):
-            return INTERRUPTED
+        _see_to_its_end(desk, journal, is_wanted=False)
         if not state.load(desk.root).is_empty:
             _prepare(desk, journal)
         with desk.session(journal, sweeps=orphans) as session:
@@ -240,10 +235,10 @@ def _journal(
     )
     endpoint = options.endpoint(os.environ, zone=zone)
     if before is None:
-        now_s = desk.operator.now()
+        since = text.unix_s(known.created_at()) or desk.operator.now()
         return Journal(
             phase=Phase.APPLYING,
-            since=now_s,
+            since=since,
             name=name,
             zone=zone,
             endpoint=endpoint,
@@ -251,7 +246,7 @@ def _journal(
                 before=None, is_needed=bool(fresh) or named is None or not known.is_empty
             ),
             variables=variables,
-            counted_at=now_s,
+            counted_at=since,
         )
     _check_same(before, endpoint=endpoint, named=named or {}, file=desk.place.file)
     program = _found_program(before=before.program, is_needed=named is None or not known.is_empty)
@@ -295,17 +290,14 @@ def _finish_destroy(desk: _Desk, journal: Journal) -> Course:
         return session.down(Course(can_ask=desk.operator.can_ask))
 
 
-def _see_to_its_end(desk: _Desk, journal: Journal, *, is_wanted: bool) -> bool:
-    """Wait for a Terraform of an earlier run; give whether it has ended."""
+def _see_to_its_end(desk: _Desk, journal: Journal, *, is_wanted: bool) -> None:
+    """Wait for a Terraform of an earlier run; raises BrokenOff, and Busy for anyone else's."""
     process, lock = journal.terraform, state.lock(desk.root)
     if process is not None and process.is_alive:
         desk.paper.say(f"a terraform of an earlier run still works (process {process.pid})")
         with desk.session(journal) as session:
-            found = FoundRun(process, desk.place.folder)
-            has_ended = session.finish(found, stop=not is_wanted)
-        if not has_ended:
-            desk.paper.say("interrupted; that terraform goes on by itself")
-        return has_ended
+            session.finish(FoundRun(process, desk.place.folder), stop=not is_wanted)
+        return
     if lock.holder is not None:
         raise Busy(
             f"process {lock.holder} works on {desk.root / state.FILE} ({lock.told}); wait for its "
@@ -315,7 +307,6 @@ def _see_to_its_end(desk: _Desk, journal: Journal, *, is_wanted: bool) -> bool:
         desk.paper.say(
             f"an earlier terraform was killed ({lock.told}); its lock on the state ended with it"
         )
-    return True
 
 
 def _prepare(desk: _Desk, journal: Journal) -> None:
@@ -338,5 +329,6 @@ def _guarded(work: Callable[[], int]) -> int:
     except (CannotRun, StackError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except KeyboardInterrupt:
+    except (BrokenOff, KeyboardInterrupt):
+        sys.stderr.write("interrupted before anything was begun\n")
         return INTERRUPTED

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -139,22 +140,22 @@ class Hands:
         """Whether the state knows nothing."""
         return self._known().is_empty
 
-    def unknown(self) -> tuple[Leftover, ...]:
-        """What bears the stack's names and is not in the state; raises StackError."""
-        ids = self._known().ids
-        return tuple(each for each in self.cloud.find(()) if each.resource.id not in ids)
+    def clearing(self) -> Work[tuple[Leftover, ...]]:
+        """
+        Remove what an apply made that did not get to its end; give what else bears the names.
 
-    def remove(self, left: Iterable[Leftover]) -> None:
-        """Remove what the state does not know; what resists is told, and stays."""
-        for each in left:
-            if self.is_stopping:
-                return
-            try:
-                self.cloud.remove(each.resource)
-            except StackError as error:
-                self.screen.say(f"  failed     {each.resource}: {error}", loud=True)
-            else:
-                self.screen.say(f"  removed    {each.resource}, which no state knew")
+        It was never in service, and Terraform, which does not know it, would make it a second time.
+        Raises StackError.
+        """
+        left = yield from self._beside(self._unknown)
+        if left and self.journal.is_torn:
+            yield from self._removing(left)
+            left = yield from self._beside(self._unknown)
+        return left
+
+    def fragments(self) -> tuple[Leftover, ...]:
+        """What a broken apply made and does not know; raises StackError."""
+        return self._unknown() if self.journal.is_torn else ()
 
     def keep(self, **changes: Any) -> None:
         """Write the journal."""
@@ -199,10 +200,26 @@ class Hands:
 
     def _sweep(self) -> Work[None]:
         try:
-            left = yield from self._beside(self.unknown)
-            yield from self._beside(lambda: self.remove(left))
+            yield from self._removing((yield from self._beside(self._unknown)))
         except StackError as error:
             self.screen.say(f"what the state does not know was not looked for: {error}")
+
+    def _removing(self, left: Iterable[Leftover]) -> Work[None]:
+        """Remove what the state does not know; what resists is told, and stays."""
+        for each in left:
+            if self.is_stopping:
+                return
+            try:
+                yield from self._beside(partial(self.cloud.remove, each.resource))
+            except StackError as error:
+                self.screen.say(f"  failed     {each.resource}: {error}", loud=True)
+            else:
+                self.screen.say(f"  removed    {each.resource}, which no state knew")
+
+    def _unknown(self) -> tuple[Leftover, ...]:
+        """What bears the stack's names and is not in the state; raises StackError."""
+        ids = self._known().ids
+        return tuple(each for each in self.cloud.find(()) if each.resource.id not in ids)
 
     def _looks(self) -> Work[tuple[tuple[Leftover, ...], str]]:
         """Look for what is left, again if it may be about to go; and say why it could not look."""

@@ -23,6 +23,7 @@ FOLDER: Final = ".exotide"
 FILE: Final = "up.json"
 _LOCK: Final = "lock"
 _VERSION: Final = 1
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Process:
 
     pid: int
     started: str
-    """By the kernel's clock; another process that later has the same number began later."""
+    """Since which boot, by the kernel's clock: another process of this number began later."""
     is_told_to_stop: bool = False
     """A second signal would make it drop what it is doing."""
 
@@ -163,4 +164,4 @@ def _started(pid: int) -> str | None:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[19]
+    return None if fields[0] == "Z" else f"{fields[19]} in {_BOOT.read_text().strip()}"

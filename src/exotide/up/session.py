@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from exotide.stack.errors import StackError
 
@@ -14,9 +14,16 @@ from .operator import Operator
 from .program import Run
 from .screen import Screen
 
+T = TypeVar("T")
+
 TICK_S: Final = 0.2
+QUICK_TICK_S: Final = 0.02
 KEPT_EVERY_S: Final = 60.0
 """So much of the cost may have to be guessed after a power cut."""
+
+
+class BrokenOff(Exception):
+    """A signal came before anything was begun that needs an end."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,40 +47,47 @@ class Session:
         self._work = self.hands.destroying()
         return self._to_the_end()
 
-    def finish(self, found: Run, *, stop: bool) -> bool:
+    def finish(self, found: Run, *, stop: bool) -> None:
         """
-        See a Terraform to its end that an earlier run left behind; give whether it has ended.
+        See a Terraform to its end that an earlier run left behind.
 
         Args:
             stop: What it does is not wanted any more.
+
+        Raises:
+            BrokenOff: by a signal; that Terraform goes on.
         """
         self.hands.began_s = self.operator.now()
         following = self.hands.follow(found)
-        is_told = found.process.is_told_to_stop
-        while next(following, True) is None:
-            if stop and not is_told:
-                self.hands.stop()
-                is_told = True
-            if self.operator.events(TICK_S):
-                return False
+        if stop and not found.process.is_told_to_stop and found.ended() is None:
+            next(following, None)
+            self.hands.stop()
+        self._through(following)
         self.hands.is_stopping = False
-        return True
 
     def clear(self) -> bool:
         """
         See that the stack's names are free but for what the state knows, before it is made.
 
-        What an apply made that did not get to its end is removed: it was never in service, and
-        Terraform, which does not know it, would make it a second time. Raises StackError.
+        Raises:
+            BrokenOff: by a signal; nothing was begun.
+            StackError: The API cannot be asked, or refuses.
         """
-        left, journal = self.hands.unknown(), self.hands.journal
-        if left and journal.is_torn:
-            self.hands.remove(left)
-            left = self.hands.unknown()
+        left, journal = self._through(self.hands.clearing()), self.hands.journal
         if left:
             self.screen.say(text.loud(left, name=journal.name, zone=journal.zone), loud=True)
             self.screen.say(text.NOT_OURS)
         return not left
+
+    def _through(self, work: Work[T]) -> T:
+        """Do work that needs no judgement: any signal breaks it off."""
+        while True:
+            if self.operator.events(QUICK_TICK_S):
+                raise BrokenOff
+            try:
+                next(work)
+            except StopIteration as ended:
+                return cast("T", ended.value)
 
     def _to_the_end(self) -> Course:
         self.hands.began_s = self.operator.now()
@@ -174,7 +188,7 @@ class Session:
         if not hands.journal.is_torn:
             return False
         try:
-            left = hands.unknown()
+            left = hands.fragments()
         except StackError as error:
             self.screen.say(text.unseen(str(error), name=hands.journal.name), loud=True)
             return False
