@@ -115,6 +115,7 @@ def test_ctrl_c_asks_at_most_twice_and_never_does_harm(site: Site) -> None:
     site.go()
     assert terminal.end() == 0
     assert terminal.seen.count("[y/N]") == 2
+    assert "halted" not in terminal.seen, "the terminal's Ctrl-C is not for Terraform"
     assert "nothing of stack exotide is left" in terminal.seen
     assert names_in(site.cloud) == []
 

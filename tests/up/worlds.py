@@ -119,6 +119,8 @@ class Run:
     def interrupt(self) -> None:
         assert self.status is None, "it has ended"
         assert not self.is_told, "a second signal makes Terraform drop what it does"
+        kept = json.loads((self.world.root / ".exotide/up.json").read_text())
+        assert kept["terraform"]["is_told_to_stop"], "who comes after a crash must know it"
         self.is_told = True
 
     def complaint(self) -> str:
