@@ -116,6 +116,23 @@ def test_a_stack_that_plain_terraform_made_is_taken_over_as_it_is(site: Site, ru
     assert datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") in created
 
 
+def test_a_stack_that_went_by_other_hands_is_begun_anew(site: Site, run: Run) -> None:
+    detached(run, variable=("max_size=3",), ttl="1h")
+    terraform = site.environment["EXOTIDE_TERRAFORM"]
+    subprocess.run(
+        [terraform, "destroy"],
+        cwd=site.root,
+        env=site.environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    before = time.time()
+    detached(run)
+    kept = json.loads(site.journal.read_text())
+    assert kept["since"] >= before
+    assert (kept["destroy_after"], kept["variables"]) == (None, {})
+
+
 def test_another_run_in_the_folder_is_named(site: Site, run: Run) -> None:
     with held(site.root):
         status, said = run(command.down)

@@ -136,6 +136,20 @@ def test_an_apply_that_fails_before_anything_was_made_leaves_nothing_to_remember
     assert "the apply failed; nothing of stack web is left" in world.text
 
 
+def test_variables_with_which_nothing_could_be_done_are_not_remembered(world: World) -> None:
+    world.exists = ["group"]
+    world.know(["group"])
+    world.fails_at = "pool"
+    kept: list[object] = []
+    for fails_at in ("pool", "server"):
+        world.fails_at = fails_at
+        up(world, [], can_ask=False, variables={"max_size": "x"})
+        known = journal_of(world)
+        assert known is not None
+        kept.append(known["variables"])
+    assert kept == [{}, {"max_size": "x"}]
+
+
 def test_a_detached_stack_stays_and_says_that_nobody_destroys_it(world: World) -> None:
     course = up(world, [], ttl_s=3600, stays=True)
     assert course.outcome is Outcome.DONE
@@ -177,6 +191,25 @@ def test_an_api_that_does_not_answer_leaves_no_doubt_that_nothing_is_known(world
     world.silent = 99
     assert down(world).outcome is Outcome.LEFT_OVER
     assert "WHAT IS LEFT OF STACK web IS NOT KNOWN, it may cost money: no answer" in world.text
+
+
+def test_a_state_that_terraform_damaged_as_it_died_hides_nothing(world: World) -> None:
+    up(world, [], stays=True)
+    (world.root / "terraform.tfstate").write_text('{"version": 4, "reso')
+    assert down(world).outcome is Outcome.LEFT_OVER
+    assert "3 RESOURCES OF STACK web STILL EXIST" in world.text
+    assert "is damaged; put terraform.tfstate.backup in its place" in world.text
+    assert journal_of(world) is not None
+
+
+def test_a_journal_that_cannot_be_written_does_not_keep_a_stack_alive(world: World) -> None:
+    up(world, [], stays=True)
+    folder = world.root / ".exotide"
+    (folder / "up.json").unlink()
+    (folder / "up.json.new").mkdir()
+    assert down(world).outcome is Outcome.DONE
+    assert world.exists == []
+    assert "the journal cannot be written" in world.text
 
 
 def test_without_a_state_down_lists_what_it_finds_and_removes_it_only_when_told(

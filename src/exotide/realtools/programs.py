@@ -31,7 +31,7 @@ def provider() -> Path:
         "EXOTIDE_TERRAFORM_PROVIDER",
         ("terraform-provider-exoscale",),
         "take a release of the provider for this machine from its project's page",
-    )
+    ).resolve()  # its name tells its version
 
 
 def exo() -> Path:
@@ -48,8 +48,8 @@ def _find(variable: str, names: tuple[str, ...], how: str) -> Path:
     if named:
         if not os.access(named, os.X_OK):
             raise NotHere(f"{variable}={named} is no program; {how}")
-        return Path(named).resolve()
+        return Path(named).absolute()
     for name in names:
         if found := shutil.which(name):
-            return Path(found).resolve()
+            return Path(found).absolute()  # a link may be what a version manager goes by
     raise NotHere(f"no {' or '.join(names)} on the PATH; {how}, and set {variable} to its path")

@@ -195,7 +195,9 @@ def _up(ttl: str | None, *, detach: bool, given: tuple[str, ...], folder: Path |
 
 
 def _make(desk: _Desk, journal: Journal, course: Course) -> int:
+    before = desk.place.load()
     with desk.session(journal) as session:
+        session.hands.proven = {} if before is None else before.variables
         if not session.clear():
             return Outcome.LEFT_OVER.exit_code
         return _code(session.up(course))
@@ -226,12 +228,17 @@ def _journal(
         fresh: Variables of this run, beside those of earlier ones.
         named: The name and the zone of a stack that this folder may not know.
     """
-    before, known = desk.place.load(), state.load(desk.root)
+    before, known = _before(desk), state.load(desk.root)
     variables = {**({} if before is None else before.variables), **fresh}
     told = variables | dict(named or {})
+    defaults = (
+        {"name": options.DEFAULT_NAME, "zone": options.DEFAULT_ZONE}
+        if before is None
+        else {"name": before.name, "zone": before.zone}
+    )
     name, zone = (
         options.chosen(each, given=told, environ=os.environ, known=known, default=default)
-        for each, default in (("name", options.DEFAULT_NAME), ("zone", options.DEFAULT_ZONE))
+        for each, default in defaults.items()
     )
     endpoint = options.endpoint(os.environ, zone=zone)
     if before is None:
@@ -251,6 +258,14 @@ def _journal(
     _check_same(before, endpoint=endpoint, named=named or {}, file=desk.place.file)
     program = _found_program(before=before.program, is_needed=named is None or not known.is_empty)
     return replace(before, name=name, zone=zone, program=program, variables=variables)
+
+
+def _before(desk: _Desk) -> Journal | None:
+    """Read the journal, unless its stack has gone by other hands."""
+    journal = desk.place.load()
+    if journal is None or journal.is_torn or journal.phase is not Phase.RUNNING:
+        return journal
+    return None if state.load(desk.root).is_empty else journal
 
 
 def _found_program(*, before: str | None, is_needed: bool) -> str:

@@ -6,7 +6,7 @@ What takes a while is a generator, which the session's loop takes a step further
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +19,7 @@ from exotide.stack.errors import CloudUnavailable, StackError
 from . import state, text
 from .cloud import Cloud
 from .course import Applied, Destroyed, Event, Phase
+from .errors import CannotRun
 from .journal import Journal, Place
 from .leftovers import Leftover
 from .messages import Change, Message, Outputs, Summary, Trouble, Working, pause_s
@@ -59,6 +60,8 @@ class Hands:
     journal: Journal
     sweeps: bool = False
     """What bears the stack's names is removed in any case, although no state knows it."""
+    proven: Mapping[str, str] = field(default_factory=dict)
+    """Variables with which the stack was applied before."""
     is_stopping: bool = False
     is_gone: bool = False
     """Nothing of the stack is left."""
@@ -67,6 +70,9 @@ class Hands:
     under_way: dict[str, float] = field(default_factory=dict)
     """Since when Terraform works on which resource."""
     _run: Run | None = None
+    _damage: str = ""
+    """Why the state cannot be read."""
+    _has_changed: bool = False
     _errors: list[Trouble] = field(default_factory=list)
     _ids: frozenset[str] = frozenset()
 
@@ -84,6 +90,8 @@ class Hands:
             self._count(known)
             self.keep(phase=Phase.RUNNING, destroy_after=deadline_s, is_torn=False)
             self.screen.say("" if outputs is None else text.table(outputs))
+        elif not self._has_changed:
+            self.keep(variables=self.proven)  # a wrong value must not be in the way of a destroy
         is_something = any(each.is_in_cloud for each in known.resources)
         return Applied(is_whole=is_whole, is_something=is_something, deadline_s=deadline_s)
 
@@ -99,6 +107,7 @@ class Hands:
             yield from self._sweep()
             left, fault = yield from self._looks()
         known = self._known()
+        fault = fault or self._damage
         self.is_gone = not left and not fault and known.is_empty
         if not self.is_gone:
             self._tell_left(left, fault, known)
@@ -138,7 +147,7 @@ class Hands:
 
     def is_empty(self) -> bool:
         """Whether the state knows nothing."""
-        return self._known().is_empty
+        return self._known().is_empty and not self._damage
 
     def clearing(self) -> Work[tuple[Leftover, ...]]:
         """
@@ -166,10 +175,14 @@ class Hands:
                 "members": self.meter.members,
             }
         self.journal = replace(self.journal, **changes)
-        self.place.save(self.journal)
+        try:
+            self.place.save(self.journal)
+        except OSError as error:  # a full disk must not keep anything from being destroyed
+            self.screen.say(f"the journal cannot be written: {error}", loud=True)
 
     def _begin(self, start: Callable[[dict[str, str]], Run]) -> Run:
         self._errors.clear()
+        self._has_changed = False
         self.began_s = self.now()
         run = start(dict(self._variables()))
         self.keep(terraform=run.process)
@@ -252,6 +265,7 @@ class Hands:
             case Working():
                 self.under_way.setdefault(message.address, self.now())
             case Change():
+                self._has_changed = True
                 self.under_way.pop(message.address, None)
                 self.screen.say(text.change(message))
             case Trouble(is_error=True) if not (self.is_stopping and message.summary == _HALTED):
@@ -270,7 +284,11 @@ class Hands:
             self.screen.say(text.still_known(known), loud=True)
 
     def _known(self) -> State:
-        known = state.load(self.root)
+        try:
+            known = state.load(self.root)
+        except CannotRun as error:  # Terraform died while it wrote
+            self._damage = str(error)
+            return State()
         self._ids |= known.ids
         return known
 
