@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from exotide.stack.errors import CloudUnavailable, OperationFailed
 from exotide.stack.resources import INSTANCE, POOL, SECURITY_GROUP, Kind, Resource
-from exotide.up.course import Answered, Course, Event, Phase
+from exotide.up.course import Answered, Course, Event, Interrupted, Phase
 from exotide.up.hands import Hands
 from exotide.up.journal import Journal, Place, Process
 from exotide.up.leftovers import Leftover
@@ -243,7 +243,7 @@ class FakeOperator:
             event = self.script.pop(0)[1]
             if isinstance(event, Answered) and not self.is_asked:
                 continue
-            if isinstance(event, Answered):
+            if self.is_asked and isinstance(event, Answered | Interrupted):
                 self.is_asked = False
                 self.world.said.append(ANSWERED)
             due.append(event)
