@@ -61,6 +61,15 @@ def test_the_contract_s_two_rules_are_right() -> None:
     assert wrong_calls([UP, DOWN], speed=1) == []
 
 
+def test_a_rule_never_waits_less_than_the_window_that_it_looks_at() -> None:
+    fast = [replace(each, pending_s=5, repeat_s=15) for each in (UP, DOWN)]
+    assert wrong_rules(fast, speed=20) == []
+    assert wrong_rules([replace(each, pending_s=3) for each in fast], speed=20) == [
+        "high waits 3 s, not 5 s",
+        "low waits 3 s, not 5 s",
+    ]
+
+
 def test_faster_rules_are_right_at_their_speed_and_at_no_other() -> None:
     fast = [replace(each, pending_s=10, repeat_s=50) for each in (UP, DOWN)]
     assert wrong_rules(fast, speed=6) == []

@@ -6,8 +6,9 @@ With EXOTIDE_GRAFANA_DEB, a package file, the same with Grafana instead of Alert
 
 from __future__ import annotations
 
-import json
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,8 +23,8 @@ from exotide.check.ports import Loops
 from exotide.check.web import HttpLoad
 from exotide.stack.userdata import AgentKey
 
-from .deployed import MAX_SIZE, Deployed, text_of
-from .site import Machine, eventually, status_of
+from .deployed import MAX_SIZE, PASSWORD, SPEED, Deployed, text_of
+from .site import EXOTIDE, Machine, eventually, status_of
 
 # The first start on a host builds the root file system; all else has limits of its own.
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -194,25 +195,16 @@ def test_no_unit_is_more_exposed_than_stated(deployed: Deployed) -> None:
     assert too_much == {}, exposed
 
 
-ASK = """
-import base64, sys, urllib.request
-request = urllib.request.Request(f"http://127.0.0.1:3000{sys.argv[1]}")
-secret = open("/etc/exotide/credentials/grafana-admin-password").read()
-basic = base64.b64encode(f"admin:{secret}".encode()).decode()
-request.add_header("Authorization", f"Basic {basic}")
-print(urllib.request.urlopen(request, timeout=10).read().decode())
-"""
-"""Asks Grafana as its administrator, from inside: its port is the operator's to open."""
 TROUBLED = re.compile(r"logger=(provisioning|ngalert|accesscontrol).*level=(warn|error)")
 
 
 @pytest.mark.parametrize("deployed", ["grafana"], indirect=True)
 def test_grafana_has_loaded_every_file_without_a_warning(deployed: Deployed) -> None:
     deployed.await_bootstrap()
-    server = deployed.monitoring
 
     def asked(path: str) -> Any:
-        return json.loads(server.says("python3", "-c", ASK, path))
+        url, login = f"http://{deployed.stack.monitoring_ip}:3000{path}", ("admin", PASSWORD)
+        return httpx2.get(url, auth=login, trust_env=False).raise_for_status().json()
 
     assert asked("/api/dashboards/uid/exotide")["meta"]["folderTitle"] == "Autoscaling"
     assert asked("/api/datasources/uid/prometheus/health")["status"] == "OK"
@@ -220,8 +212,26 @@ def test_grafana_has_loaded_every_file_without_a_warning(deployed: Deployed) -> 
     assert {"scale-up", "scale-down", "unrouted"} <= {point["name"] for point in points}
     (group,) = asked("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
     assert [rule["name"] for rule in group["rules"]] == ["CPU high", "CPU low"]
-    journal = server.says("journalctl", "--no-pager", "--unit=grafana-server").splitlines()
+    journal = deployed.monitoring.says(
+        "journalctl", "--no-pager", "--unit=grafana-server"
+    ).splitlines()
     assert [line for line in journal if TROUBLED.search(line)] == []
+
+
+def test_exotide_check_finds_nothing_wrong(deployed: Deployed) -> None:
+    deployed.await_bootstrap()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "EXOSCALE_API_KEY": deployed.cloud.key,
+        "EXOSCALE_API_SECRET": deployed.cloud.secret,
+        "EXOSCALE_API_ENDPOINT": deployed.cloud.url,
+        "EXOTIDE_GRAFANA_PASSWORD": PASSWORD,
+    }
+    command = (EXOTIDE, "check", "all", "--look-only", "--speed", f"{SPEED:g}")
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=environment, cwd="/"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture

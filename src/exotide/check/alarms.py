@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from exotide.stack.alerting import WINDOW_FLOOR_S
 from exotide.stack.durations import parse_s
 
 UP_PERCENT: Final = 80.0
@@ -72,16 +73,16 @@ def read_alarms(rules: Sequence[Any], policies: Any, points: Sequence[Any]) -> l
 
 def wrong_rules(alarms: Sequence[Alarm], *, speed: float) -> list[str]:
     """Tell what is not as the contract has it: the limits and the time until they fire."""
-    wrong = []
+    wrong, pending_s = [], max(PENDING_S / speed, WINDOW_FLOOR_S)
     for above, limit in ((True, UP_PERCENT), (False, DOWN_PERCENT)):
         side = f"{'above' if above else 'below'} {limit:g} %"
         fitting = [each for each in alarms if (each.above, each.limit_percent) == (above, limit)]
         if len(fitting) != 1:
             wrong.append(f"{len(fitting)} rules fire {side}")
         wrong += [
-            f"{each.title} waits {each.pending_s:g} s, not {PENDING_S / speed:g} s"
+            f"{each.title} waits {each.pending_s:g} s, not {pending_s:g} s"
             for each in fitting
-            if not math.isclose(each.pending_s, PENDING_S / speed, abs_tol=1)
+            if not math.isclose(each.pending_s, pending_s, abs_tol=1)
         ]
     return wrong
 
