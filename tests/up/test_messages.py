@@ -43,6 +43,7 @@ OUTPUTS = (
             Trouble(is_error=True, summary="no", detail="why", address=""),
         ),
         ('{"type":"version","terraform":"1.11.4"}', None),
+        ('{"type":"apply_start","hook":{"resource":{"addr":"data.x"},"action":"read"}}', None),
         ('{"type":"apply_complete","hook":{"resource":{"addr":"data.x"},"action":"read"}}', None),
         ('{"type":"outputs","outputs":{"zone":{"sensitive":false,"action":"create"}}}', None),
         ("panic: runtime error", None),

@@ -89,10 +89,14 @@ Message: TypeAlias = Change | Working | Trouble | Summary | Outputs
 def read(line: str) -> Message | None:
     """Read a line; None for what nobody needs to see, and for what is no message."""
     try:
-        said = json.loads(line)
-        return _read(said) if isinstance(said, dict) else None
+        match json.loads(line):
+            case {"hook": {"action": "read"}}:  # data is looked up, nothing is made
+                return None
+            case dict() as said:
+                return _read(said)
     except (ValueError, KeyError, TypeError):
-        return None
+        pass
+    return None
 
 
 def pause_s(troubles: Iterable[Trouble], *, attempts: int) -> float | None:
@@ -135,9 +139,7 @@ def trouble(diagnostic: Mapping[str, Any]) -> Trouble:
     )
 
 
-def _change(hook: Mapping[str, Any], *, failed: bool) -> Message | None:
-    if hook["action"] == "read":
-        return None
+def _change(hook: Mapping[str, Any], *, failed: bool) -> Change:
     return Change(
         done="failed" if failed else _DONE.get(hook["action"], hook["action"]),
         address=hook["resource"]["addr"],

@@ -76,15 +76,17 @@ def table(outputs: Outputs) -> str:
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in shown.items())
 
 
+def _rate(meter: Meter) -> str:
+    if meter.per_hour is None:
+        return "cost unknown"
+    return f"{meter.spent_eur:.4f} EUR ({meter.per_hour:.5f}/h)"
+
+
 def running(meter: Meter, *, since_s: float, deadline_s: float | None) -> str:
-    """The stack now, in a line."""
-    parts = [
-        f"up {span(meter.at_s - since_s)}",
-        f"{spent(meter)} so far ({price(meter.per_hour)})",
-        f"pool {meter.members}",
-    ]
+    """The stack now, in a line of less than 80 characters: what it cuts off is not read."""
+    parts = [f"up {span(meter.at_s - since_s)}", f"pool {meter.members}", _rate(meter)]
     if deadline_s is not None:
-        parts.append(f"destroys itself in {span(deadline_s - meter.at_s)}")
+        parts.append(f"destroyed in {span(deadline_s - meter.at_s)}")
     return "  ".join(parts)
 
 
