@@ -32,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TIMES] = []
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("NOT TESTED: machines need root; run as root")
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
