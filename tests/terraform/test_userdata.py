@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from exotide.stack import bundle
+from exotide.stack.alerting import grafana_files, monitoring_files
 
 LIMIT_CHARS = 32_768
 SECRET = "s3cret-of-the-autoscaler-0123456789abcdefghijkl"
@@ -44,6 +46,22 @@ def test_what_is_generated_is_what_the_sources_say_now() -> None:
     assert packed == bundle.bundle_files(), "run `make bundle`"
     small = {name: (folder / name).read_text() for name in bundle.SCRIPTS}
     assert small == bundle.scripts(), "run `make bundle`"
+
+
+def test_comments_stay_behind_and_nothing_else_does() -> None:
+    files = bundle.bundle_files()
+    whole = {f"srv/{name}": each for name, each in (monitoring_files() | grafana_files()).items()}
+    parsed = [name for name in files if name.endswith((".yml", ".yaml"))]
+    assert len(parsed) > 5
+    for name in parsed:
+        assert yaml.safe_load(files[name]) == yaml.safe_load(whole[name])
+        assert not re.search(r"(?m)^\s*#", files[name])
+    for path in (bundle.ROOT / "terraform/userdata/monitoring/root").rglob("*.*"):
+        if path.is_file():
+            kept = files[str(path.relative_to(bundle.ROOT / "terraform/userdata/monitoring/root"))]
+            assert kept.splitlines() == [
+                line for line in path.read_text().splitlines() if not line.startswith("#")
+            ]
 
 
 def test_both_user_data_fit_into_what_the_api_takes(rendered: dict[str, str]) -> None:

@@ -3,8 +3,8 @@ The monitoring server's files as one small archive, for servers that get everyth
 
     python -m exotide.stack.bundle [--speed N] [FOLDER]      `make bundle` writes the committed one
 
-Comments and docstrings of programs stay behind: user-data is small. Names and annotations stay,
-so that a traceback can be read.
+Comments and docstrings stay behind: user-data is small. Names and annotations stay, so that a
+traceback can be read.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SCRIPTS: Final = {
 }
 """Programs that go into user-data by themselves, by their name there."""
 AGENTS: Final = ("autoscaler", "servicediscovery")
+COMMENTED: Final = frozenset({".yml", ".yaml", ".service", ".conf", ""})
+"""Suffixes of files in which a line that begins with # says nothing to programs."""
 _TREE: Final = "terraform/userdata/monitoring/root"
 
 
@@ -47,6 +49,7 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
     # The process servers read these arguments from a file; Debian's unit has its own.
     extra = files.pop("srv/prometheus/prometheus.args").strip()
     files["etc/default/prometheus"] = files["etc/default/prometheus"].replace('"\n', f' {extra}"\n')
+    files = {name: _plain(name, text) for name, text in files.items()}
     for agent in AGENTS:
         files |= _agent(agent)
     pins = [(ROOT / agent / "requirements.txt").read_text() for agent in AGENTS]
@@ -87,6 +90,13 @@ def _agent(agent: str) -> dict[str, str]:
     label = f"{name}-{project['version']}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     return files | {f"opt/exotide/lib/{label}/METADATA": metadata}
+
+
+def _plain(name: str, text: str) -> str:
+    if Path(name).suffix not in COMMENTED:
+        return text
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip().startswith("#"))
 
 
 def _small(path: Path) -> str:
