@@ -9,6 +9,7 @@ API misbehave carry the marker `misbehaving`: then only what comes before the fa
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,10 @@ from .conformance.answers import faults
 from .contract.site import MOST_SERVERS, euro_per_hour
 
 CREDENTIALS: Final = ("EXOSCALE_API_KEY", "EXOSCALE_API_SECRET")
+USUAL: Final[dict[signal.Signals, Any]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 SCRIPTED: Final = {"autoscaler", "servicediscovery", "stack"}
 """Folders whose tests tell the SDK wrong answers on purpose; their clouds are in this process."""
 
@@ -48,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever starts the tests in a background lets them ignore Ctrl-C and the end of a terminal,
+    # and the programs that they start would inherit that.
+    for number, usual in USUAL.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     missing = [name for name in CREDENTIALS if not os.environ.get(name)]
     if config.getoption("--exoscale") and missing:
         raise pytest.UsageError(

@@ -43,8 +43,12 @@ class Terminal:
         os.close(self._master)
         return self._status()
 
-    def _status(self) -> int:
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+    def _status(self, within_s: float = 60.0) -> int:
+        deadline_s = time.monotonic() + within_s
+        while not (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            assert time.monotonic() < deadline_s, f"it did not end: {self.seen}"
+            time.sleep(0.02)  # another process has to end
+        return os.waitstatus_to_exitcode(ended[1])
 
     def _read(self) -> bool:
         if not select.select([self._master], [], [], 0.2)[0]:
