@@ -257,9 +257,13 @@ def test_kept_and_silent_connections_do_not_delay_term(app: SlowApp) -> None:
 
 
 def test_a_request_that_is_on_its_way_at_term_is_served(app: SlowApp) -> None:
+    assert app.process.stderr is not None
     with app.connect() as client:
+        client.sendall(b"GET /health HTTP/1.1\r\n")
+        wait_until(lambda: app.get("/metrics")[0] == 200)  # what came before has been read
         app.term()
-        client.sendall(b"GET /health HTTP/1.1\r\n\r\n")
+        assert '"stopping"' in app.process.stderr.readline()
+        client.sendall(b"\r\n")
         answer = client.makefile("rb").read()
     assert answer.endswith(b"OK")
     assert b"Connection: close" in answer
