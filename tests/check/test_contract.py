@@ -260,13 +260,7 @@ def test_the_pool_of_the_checks_is_removed_before_the_rest_is_waited_for() -> No
 
 def test_a_pool_of_the_checks_that_cannot_be_removed_is_told_loudly() -> None:
     world = World()
-    calls = world.account.remove_pools
-
-    def refuse(name: str) -> None:
-        world.account.faults = [CloudUnavailable("delete instance pool had a fault (503)")]
-        calls(name)
-
-    world.account.remove_pools = refuse  # type: ignore[method-assign]
+    world.account.keeps_pools = CloudUnavailable("delete instance pool had a fault (503)")
     world.check()
     (left,) = world.left
     assert "it costs money: exo compute instance-pool delete exotide-check-" in left

@@ -86,6 +86,8 @@ class FakeAccount:
         self.opened = True
         self.faults: list[StackError] = []
         """Raised by the next calls, one each."""
+        self.keeps_pools: StackError | None = None
+        """Why no pool can be removed."""
         self.removed: list[str] = []
         self.grow("p1")
 
@@ -160,6 +162,8 @@ class FakeAccount:
 
     def remove_pools(self, name: str) -> None:
         self.removed.append(name)
+        if self.keeps_pools is not None:
+            raise self.keeps_pools
         if self.faults:
             raise self.faults.pop(0)
         gone = {key for key, each in self.all_pools.items() if each.name == name}
