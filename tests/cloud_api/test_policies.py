@@ -92,6 +92,17 @@ def test_the_first_true_rule_decides_and_without_one_the_request_is_refused(
     assert (policy.refusal(service, lambda: ASKED) is None) == allowed
 
 
+@given(rules=st.lists(RULES).map(tuple))
+def test_where_a_failing_rule_refuses_those_before_it_decide_as_ever(
+    rules: tuple[Rule, ...],
+) -> None:
+    policy = Policy(default="allow", services={"compute": ServicePolicy(type="rules", rules=rules)})
+    decided = [rule for rule in rules if TRUTHS[rule.expression] is not False][:1]
+    allowed = [TRUTHS[rule.expression] is True and rule.action == "allow" for rule in decided]
+    refusal = policy.refusal("compute", lambda: ASKED, failing_refuses=True)
+    assert (refusal is None) == (allowed == [True])
+
+
 @given(policy=POLICIES)
 def test_a_policy_reads_back_as_it_was_sent(policy: Policy) -> None:
     assert read_policy(Fields(policy.view())) == policy

@@ -18,6 +18,7 @@ from cyclopts import App, Parameter, validators
 
 from exotide.cloud import control_command, drivers
 from exotide.cloud.api.catalogue import QUOTAS
+from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.api.world import Pace
 from exotide.cloud.daemon import Settings, remove, run
 from exotide.cloud.directory import RUN_DIR, Entry, doom, find, living, resting
@@ -57,6 +58,7 @@ def start(
     servers: drivers.Name = "auto",
     machine_packages: tuple[Path, ...] = (),
     quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
+    iam: tuple[Reading, ...] = (),
     ca_dir: Path | None = None,
 ) -> int:
     """
@@ -92,6 +94,10 @@ def start(
         Debian package files (.deb) that machines have beside Debian's own, such as Grafana's.
     quota
         Limits of the organisation that differ from a new one's: --quota.instance 250.
+    iam
+        How policies are judged where the real cloud's documentation leaves it open, several if
+        need be: `no-path-parameters` (`parameters` has nothing of the path), `no-resources`
+        (`resources` is empty), `failing-refuses` (a rule that cannot be evaluated refuses).
     ca_dir
         Folder of the proxy's certificate authority; by default /var/lib/exotide/ca for root,
         ~/.local/share/exotide/ca for others. Made at the first start; later starts use it again.
@@ -106,6 +112,7 @@ def start(
         servers=servers,
         machine_packages=tuple(path.absolute() for path in machine_packages),
         quotas=quota or {},
+        iam=frozenset(iam),
         vcpu_cores=vcpu_cores,
         command=command,
         ca_dir=ca_dir or default_folder(),

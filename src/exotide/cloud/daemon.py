@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from exotide.cloud import control, drivers
+from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.api.world import Pace
 from exotide.cloud.directory import RUN_DIR, Entry, is_doomed, publish
 from exotide.cloud.drivers import Wanted
@@ -41,6 +42,8 @@ class Settings:
     """What servers are made of."""
     quotas: Mapping[str, int] = field(default_factory=dict)
     """Those that differ from a new organisation's."""
+    iam: frozenset[Reading] = frozenset()
+    """How policies are judged where the real cloud's documentation leaves it open."""
     vcpu_cores: float | None = None
     """Host cores per vCPU. None: the driver decides by what the host has."""
     command: str | None = None
@@ -97,6 +100,7 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
                 tls=tls,
                 store=store,
             )
+            cloud.world.iam.readings = settings.iam
             folder = run_dir / cloud_id
             async with cloud, control.serving(cloud.world, cloud.operation_faults, folder):
                 entry = Entry(

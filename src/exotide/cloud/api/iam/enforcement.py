@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Final, Protocol
 
 from exotide.cloud.api.errors import Forbidden
-from exotide.cloud.api.iam.model import Role
+from exotide.cloud.api.iam.model import Reading, Role
 from exotide.cloud.api.iam.policy import Policy
 from exotide.cloud.api.routing import Call, Endpoint
 from exotide.cloud.api.world import World
@@ -78,7 +78,9 @@ class _Asked:
         if policy.allows_everything:
             return
         service, operation = service_class(self.endpoint), self.endpoint.operation
-        why = policy.refusal(service, lambda: self.bindings)
+        why = policy.refusal(
+            service, lambda: self.bindings, failing_refuses=self._reads(Reading.FAILING_REFUSES)
+        )
         if why is not None:
             owner = "the organisation" if role is None else f"role {role.name}"
             raise Forbidden(
@@ -94,15 +96,24 @@ class _Asked:
             "api_key": self.key,
             "now": self.world.stamp(),
             "operation": self.endpoint.operation,
-            "parameters": _parameters(self.call),
+            "parameters": self._parameters(),
             "resources": self._resources(),
             "service": service_class(self.endpoint),
             "source_ip": self.call.source_ip,
             "zone": self.call.zone,
         }
 
+    def _reads(self, reading: Reading) -> bool:
+        return reading in self.world.iam.readings
+
+    def _parameters(self) -> dict[str, object]:
+        path = {} if self._reads(Reading.NO_PATH_PARAMETERS) else self.call.path
+        return _parameters(self.call, path)
+
     def _resources(self) -> dict[str, dict[str, str]]:
-        """Deprecated by the real API; here the resource that the path names, by id and name."""
+        """Give the resource that the path names, by id and name."""
+        if self._reads(Reading.NO_RESOURCES):
+            return {}
         world, kind = self.world, _kind(self.endpoint)
         known: Mapping[str, Mapping[str, _Named]] = {
             "instance": world.instances,
@@ -114,14 +125,14 @@ class _Asked:
         return {} if found is None else {_snake(kind): {"id": found.id, "name": found.name}}
 
 
-def _parameters(call: Call) -> dict[str, object]:
+def _parameters(call: Call, path: Mapping[str, str]) -> dict[str, object]:
     """
     Path, query and body as one; names in snake case, as the real API's policies have them.
 
     The path goes before the query and that before the body, as handlers read them: an unused
     field of the same name must not hide what the call is really about.
     """
-    given = _renamed(call.body.values) | _renamed(dict(call.query)) | _renamed(call.path)
+    given = _renamed(call.body.values) | _renamed(dict(call.query)) | _renamed(path)
     return {name: value for name, value in given.items() if value not in (None, "")}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from exotide.cloud.api.iam.policy import Policy
 
@@ -43,6 +44,17 @@ class ApiKey:
         return {"key": self.key, "name": self.name, "role-id": self.role_id}
 
 
+class Reading(StrEnum):
+    """What the real cloud's documentation leaves open, as a policy may meet it there."""
+
+    NO_PATH_PARAMETERS = "no-path-parameters"
+    """`parameters` holds what query and body say, but nothing of the path."""
+    NO_RESOURCES = "no-resources"
+    """`resources` holds nothing."""
+    FAILING_REFUSES = "failing-refuses"
+    """A rule that cannot be evaluated refuses the request, instead of being passed over."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Iam:
     """Who may do what. A valid key that is not in `keys` is the owner's: it has no role."""
@@ -51,6 +63,8 @@ class Iam:
     keys: dict[str, ApiKey] = field(default_factory=dict)
     """By the key itself."""
     organization: Policy = field(default_factory=Policy)
+    readings: frozenset[Reading] = frozenset()
+    """Those by which requests are judged."""
 
     def role_of(self, key: str) -> Role | None:
         """Return the role of a valid key; None for the owner's."""

@@ -71,22 +71,33 @@ class Policy:
         """Whether no request needs to be looked at."""
         return self.default == ALLOW and not self.services
 
-    def refusal(self, service: str, bindings: Bindings) -> str | None:
-        """Return why a request of this service class is refused, or None if it is allowed."""
+    def refusal(
+        self, service: str, bindings: Bindings, *, failing_refuses: bool = False
+    ) -> str | None:
+        """
+        Return why a request of this service class is refused, or None if it is allowed.
+
+        Args:
+            failing_refuses: Whether a rule that cannot be evaluated decides.
+        """
         entry = self.services.get(service)
         if entry is None:
             return None if self.default == ALLOW else "The default strategy is deny"
         if entry.type == RULES:
-            return _refusal_by_rules(entry.rules or (), bindings())
+            return _refusal_by_rules(entry.rules or (), bindings(), failing_refuses)
         return None if entry.type == ALLOW else "The service class is denied"
 
 
-def _refusal_by_rules(rules: tuple[Rule, ...], bindings: Mapping[str, object]) -> str | None:
+def _refusal_by_rules(
+    rules: tuple[Rule, ...], bindings: Mapping[str, object], failing_refuses: bool
+) -> str | None:
     skipped = []
     for index, rule in enumerate(rules):
         truth = is_true(rule.expression, bindings)
         if truth:
             return None if rule.action == ALLOW else f"A deny rule matched. Rule index: {index}"
+        if truth is None and failing_refuses:
+            return f"A rule could not be evaluated. Rule index: {index}"
         if truth is None:
             skipped.append(str(index))
     if not skipped:
