@@ -42,6 +42,18 @@ resource "terraform_data" "sizes" {
       error_message = "exoscale_secret must be the secret of the API key: at least 8 printable characters without blanks. Copy it again."
     }
     precondition {
+      condition     = (var.agents_key == "") == (var.agents_secret == "")
+      error_message = "agents_key and agents_secret belong together: set both, or neither for keys that this stack makes."
+    }
+    precondition {
+      condition     = can(regex("^(EXO[0-9A-Za-z]+)?$", var.agents_key))
+      error_message = "agents_key must be an API key: EXO and letters or digits. Make one with compute in the portal under IAM, API keys."
+    }
+    precondition {
+      condition     = can(regex("^([!-~]{8,})?$", var.agents_secret))
+      error_message = "agents_secret must be the secret of agents_key: at least 8 printable characters without blanks. Copy it again."
+    }
+    precondition {
       condition     = var.max_size >= var.min_size
       error_message = "max_size (${var.max_size}) must be at least min_size (${var.min_size})."
     }

@@ -8,7 +8,8 @@ locals {
   endpoint = coalesce(trimsuffix(var.agents_api_endpoint, "/"), "https://api-${var.zone}.exoscale.com/v2")
 }
 
-data "exoscale_template" "debian" {
+# Terraform shows the first line of what failed: the comments there say what to do about it.
+data "exoscale_template" "debian" { # no such name? `template` must be one of: exo compute instance-template list --zone ZONE; Debian 13 is `Linux Debian 13 (Trixie) 64-bit`
   zone = var.zone
   name = var.template
 }
@@ -20,8 +21,8 @@ module "userdata" {
   endpoint             = local.endpoint
   alerting             = var.alerting
   pool_id              = module.pool.id
-  servicediscovery_key = module.access.servicediscovery
-  autoscaler_key       = module.access.autoscaler
+  servicediscovery_key = local.agents.servicediscovery
+  autoscaler_key       = local.agents.autoscaler
   grafana_password     = local.grafana_password
   slowapp_environment  = var.slowapp_environment
   ssh_public_key       = var.ssh_public_key
@@ -62,11 +63,33 @@ module "loadbalancer" {
   pool_id = module.pool.id
 }
 
+# Agents either use the key that they are given, or get keys of their own, which takes the right `iam`.
+# Whether exoscale_key has it is found out by a read, before anything is made that costs money.
+locals {
+  makes_keys = nonsensitive(var.agents_key == "")
+  given_key  = { key = var.agents_key, secret = var.agents_secret }
+  agents = local.makes_keys ? module.access[0] : {
+    servicediscovery = local.given_key
+    autoscaler       = local.given_key
+  }
+}
+
+data "exoscale_iam_org_policy" "right" { # refused? exoscale_key lacks `iam`: use one that has it, or set agents_key and agents_secret to a key with `compute`
+  count = local.makes_keys ? 1 : 0
+}
+
 module "access" {
   source = "./terraform/access"
+  count  = local.makes_keys ? 1 : 0
 
-  name    = var.name
-  pool_id = module.pool.id
+  name     = var.name
+  pool_id  = module.pool.id
+  one_pool = var.agents_one_pool
+}
+
+moved {
+  from = module.access
+  to   = module.access[0]
 }
 
 module "monitoring" {
@@ -86,5 +109,5 @@ module "monitoring" {
 
 # A password that nobody chose and only the state knows, without a provider for random numbers.
 locals {
-  grafana_password = substr(sha256("grafana ${module.access.autoscaler.secret}"), 0, 24)
+  grafana_password = substr(sha256("grafana ${module.pool.id} ${local.agents.autoscaler.secret}"), 0, 24)
 }

@@ -18,6 +18,30 @@ variable "exoscale_secret" {
   nullable    = false
 }
 
+# Both look like exoscale_key and exoscale_secret; limits.tf checks them, which never prints a secret.
+variable "agents_key" {
+  type        = string
+  description = "API key that the agents on the monitoring server use, with agents_secret. Empty: each gets a key of its own, for which exoscale_key needs iam."
+  sensitive   = true
+  default     = ""
+  nullable    = false
+}
+
+variable "agents_secret" {
+  type        = string
+  description = "Secret of agents_key."
+  sensitive   = true
+  default     = ""
+  nullable    = false
+}
+
+variable "agents_one_pool" {
+  type        = bool
+  description = "Whether the agents' own keys are good for this stack's pool alone. false: for any pool, should the cloud refuse them their own."
+  default     = true
+  nullable    = false
+}
+
 variable "name" {
   type        = string
   description = "Begins the name of each resource. Two stacks in one account need two names."
@@ -104,7 +128,7 @@ variable "min_size" {
 
 variable "max_size" {
   type        = number
-  description = "The pool never gets larger. An account's first quota is 20 instances in all."
+  description = "The pool never gets larger. Members and the monitoring server count towards the account's quota of instances."
   default     = 10
   nullable    = false
 

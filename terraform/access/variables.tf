@@ -7,3 +7,8 @@ variable "pool_id" {
   type        = string
   description = "The one pool that the autoscaler may change."
 }
+
+variable "one_pool" {
+  type        = bool
+  description = "Whether the keys are good for that pool alone."
+}

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from exotide_servicediscovery.errors import Unauthorized as DiscoveryUnauthorize
 from exotide_servicediscovery.pools import ExoscalePools as DiscoveryPools
 from exotide_servicediscovery.settings import Settings as DiscoverySettings
 
+from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.testing import RunningCloud
-from exotide.stack import Stack
+from exotide.stack import Patience, Stack, StackSettings
+from exotide.stack.api import connect
+from exotide.stack.errors import AccessDenied
 from exotide.stack.policies import autoscaler_policy, discovery_policy
 
 from .conftest import Account
@@ -110,6 +114,42 @@ def test_the_roles_have_the_published_policies(bench: Bench) -> None:
     policies = {role["name"]: role["policy"] for role in roles}
     assert policies["exotide-autoscaler"] == autoscaler_policy(bench.stack.pool_id)
     assert policies["exotide-service-discovery"] == discovery_policy(bench.stack.pool_id)
+
+
+READINGS = [frozenset(each) for size in range(4) for each in combinations(Reading, size)]
+NOWHERE = {Reading.NO_PATH_PARAMETERS, Reading.NO_RESOURCES}
+"""Together they leave an expression no name for the pool."""
+
+
+@pytest.mark.parametrize("readings", READINGS, ids=lambda each: "+".join(sorted(each)) or "none")
+def test_however_the_cloud_reads_policies_the_keys_are_good_for_their_own_pool(
+    bench: Bench, readings: frozenset[Reading]
+) -> None:
+    if readings >= NOWHERE:
+        bench.account.create(agents_one_pool=False)
+    bench.cloud.cloud.world.iam.readings = readings
+    scaler, looker = (bench.client(agent) for agent in AGENTS)
+    for client in (scaler, looker):
+        assert client.get_instance_pool(id=bench.stack.pool_id)["size"] == 1
+        assert client.list_instances()["instances"]
+    assert scaler.list_load_balancers()["load-balancers"]
+    scaler.scale_instance_pool(id=bench.stack.pool_id, size=2)
+    bench.cloud.settle()
+    scaler.evict_instance_pool_members(id=bench.stack.pool_id, instances=_members(bench)[:1])
+    if readings >= NOWHERE:
+        return  # that is what is given up
+    for client in (scaler, looker):
+        with pytest.raises(ExoscaleAPIAuthException):
+            client.get_instance_pool(id=bench.foreign_pool)
+
+
+def test_where_no_name_of_the_pool_is_known_the_keys_are_refused_and_not_good_for_all(
+    bench: Bench,
+) -> None:
+    bench.cloud.cloud.world.iam.readings = frozenset(NOWHERE)
+    for pool_id in (bench.stack.pool_id, bench.foreign_pool):
+        with pytest.raises(ExoscaleAPIAuthException, match="could not be evaluated: rule 1, 2"):
+            bench.client("autoscaler").get_instance_pool(id=pool_id)
 
 
 @pytest.mark.anyio
@@ -213,6 +253,73 @@ def test_a_role_that_somebody_widened_is_set_right_again(bench: Bench) -> None:
     bench.account.create()
     shown = bench.account.api.call("get_iam_role", id=role)
     assert shown["policy"] == autoscaler_policy(bench.stack.pool_id)
+
+
+COMPUTE = {"default-service-strategy": "deny", "services": {"compute": {"type": "allow"}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Careful:
+    """An account whose key has `compute` only, and what the owner's key sees of it."""
+
+    owner: Account
+    account: Account
+    key: str
+    secret: str
+
+    def create(self, **changes: Any) -> Stack:
+        return self.account.create(agents_key=self.key, agents_secret=self.secret, **changes)
+
+
+@pytest.fixture
+def careful(account: Account, settings: StackSettings) -> Iterator[Careful]:
+    account.api.change("create_iam_role", name="careful", policy=COMPUTE)
+    (role,) = account.api.call("list_iam_roles")["iam-roles"]
+    key, agents = (
+        account.api.call("create_api_key", name=name, role_id=role["id"])
+        for name in ("builder", "agents")
+    )
+    mine = account.changed(key=key["key"], secret=key["secret"])
+    with connect(mine, Patience(first_s=0.002, longest_s=0.05, limit_s=20)) as api:
+        yield Careful(
+            owner=account,
+            account=Account(settings=mine, api=api),
+            key=agents["key"],
+            secret=agents["secret"],
+        )
+
+
+def test_a_key_without_iam_is_refused_before_anything_is_made_and_told_the_two_ways_out(
+    careful: Careful,
+) -> None:
+    before = careful.owner.census()
+    with pytest.raises(AccessDenied, match=r"right iam, or set agents_key and agents_secret to"):
+        careful.account.create()
+    assert careful.owner.census() == before
+
+
+def test_with_a_key_for_the_agents_a_stack_needs_no_iam_from_its_making_to_its_end(
+    careful: Careful,
+) -> None:
+    before = careful.owner.census()
+    stack = careful.create()
+    server = careful.account.api.call("get_instance", id=stack.monitoring_id)
+    text = base64.b64decode(server["user-data"]).decode()
+    assert text.count(f"EXOSCALE_KEY={careful.key}\n") == 2
+    assert careful.secret not in json.dumps(server["labels"])
+    assert careful.owner.census()["iam-roles"] == before["iam-roles"]
+    assert careful.create() == stack
+    careful.account.destroy()
+    assert careful.owner.census() == before
+
+
+def test_another_key_for_the_agents_makes_another_server(careful: Careful) -> None:
+    stack = careful.create()
+    again = careful.account.create(agents_key=careful.key, agents_secret="another-secret")
+    assert (again.monitoring_id != stack.monitoring_id, again.pool_id) == (True, stack.pool_id)
+    owned = careful.owner.create()
+    assert owned.monitoring_id != again.monitoring_id
+    assert careful.owner.create() == owned
 
 
 _FIELDS = tuple(Bench.__dataclass_fields__)

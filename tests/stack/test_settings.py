@@ -57,6 +57,8 @@ def test_all_problems_are_listed_at_once_with_name_and_value() -> None:
         ("cooldown_s", -1),
         ("template", " "),
         ("zone", ""),
+        ("agents_key", "EXOalone"),
+        ("agents_secret", "alone"),
         ("slowapp_env", {"LOAD SECONDS": "3"}),
         ("slowapp_env", {"LOAD_SECONDS": "3\nEVIL=1"}),
     ],
@@ -67,11 +69,12 @@ def test_a_value_that_cannot_work_is_named(field: str, value: object) -> None:
         StackSettings(**settings)
 
 
-@pytest.mark.parametrize("field", ["secret", "webhook_token"])
+@pytest.mark.parametrize("field", ["secret", "agents_secret", "webhook_token"])
 def test_a_secret_is_never_shown(field: str) -> None:
     with pytest.raises(SettingsError) as caught:
         StackSettings(**{**KEY, field: "pass\nword"})
     assert "word" not in str(caught.value)
-    shown = repr(StackSettings(**{**KEY, field: "pass-word"}))
+    agents = {"agents_key": "EXOagents"} if field == "agents_secret" else {}
+    shown = repr(StackSettings(**{**KEY, **agents, field: "pass-word"}))
     assert "pass-word" not in shown
     assert "hidden-secret" not in shown

@@ -125,6 +125,34 @@ def test_a_secret_that_cannot_work_is_refused_and_never_shown(
     assert not value or value not in said
 
 
+AGENTS = {"agents_key": "EXO0123456789", "agents_secret": "secret-of-the-agents"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"agents_key": AGENTS["agents_key"]}, "agents_key and agents_secret belong together"),
+        (
+            {"agents_secret": AGENTS["agents_secret"]},
+            "agents_key and agents_secret belong together",
+        ),
+        (AGENTS | {"agents_key": "my key"}, "agents_key must be an API key"),
+        (
+            AGENTS | {"agents_secret": "with blanks"},
+            "agents_secret must be the secret of agents_key",
+        ),
+        (AGENTS | {"agents_secret": "short"}, "agents_secret must be the secret of agents_key"),
+    ],
+)
+def test_a_key_for_the_agents_is_a_whole_one_or_none_and_no_secret_is_shown(
+    refusal: Callable[..., str], variables: dict[str, str], words: str
+) -> None:
+    said = refusal(**variables)
+    assert words in said
+    for name, value in variables.items():
+        assert name != "agents_secret" or value not in said
+
+
 def test_every_validated_variable_has_such_a_test() -> None:
     text = (ROOT / "variables.tf").read_text()
     blocks = re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL)
@@ -155,6 +183,7 @@ def test_limits_that_cannot_hold_are_refused_with_what_would(
         {},
         {"ssh_public_key": f"{KEY_LINE} me@host\n"},
         {"ssh_public_key": "sk-ssh-ed25519@openssh.com AAAAGnNr"},
+        AGENTS,
         {"operator_cidr": "2001:db8::/32"},
         {"operator_cidr": "192.0.2.7/32"},
         {"slowapp_environment": '{"A":"ü \\" $ \\\\ \\t ` # \'"}'},
@@ -222,22 +251,25 @@ def test_a_budget_lowers_the_largest_size_to_what_it_pays_for(
         assert (base + shown["max_size"] * member) * HOURS <= budget + Decimal("0.01")
 
 
+@pytest.mark.parametrize("one_pool", [True, False])
 def test_the_keys_policies_are_those_of_stacks_that_the_sdk_makes(
-    terraform: Callable[..., str], tmp_path: Path
+    terraform: Callable[..., str], tmp_path: Path, *, one_pool: bool
 ) -> None:
     files = ("terraform/access/variables.tf", "terraform/access/policies.tf")
     linked(tmp_path / "access", *files, outputs={"policies": "local.policies"})
-    folder = tmp_path / "access"
+    folder, given_variables = tmp_path / "access", {"name": "web", "pool_id": "POOL"}
+    given_variables["one_pool"] = str(one_pool).lower()
     terraform(folder, "init", "-no-color")
-    terraform(folder, "apply", "-auto-approve", "-no-color", name="web", pool_id="POOL")
+    terraform(folder, "apply", "-auto-approve", "-no-color", **given_variables)
     shown = json.loads(terraform(folder, "output", "-json"))["policies"]["value"]
     policies = {
         agent: {name.replace("_", "-"): each for name, each in policy.items()}
         for agent, policy in shown.items()
     }
+    pool_id = "POOL" if one_pool else None
     assert policies == {
-        "servicediscovery": discovery_policy("POOL"),
-        "autoscaler": autoscaler_policy("POOL"),
+        "servicediscovery": discovery_policy(pool_id),
+        "autoscaler": autoscaler_policy(pool_id),
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hcl2
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from .conftest import ROOT
 from .schema import mistakes
@@ -46,6 +47,21 @@ def test_no_file_shows_the_pool_s_members_or_gives_the_size_back_to_terraform() 
               if '"exoscale_instance_pool"' in block]  # fmt: skip
     (members,) = bodies
     assert members['"members"']["lifecycle"][0]["ignore_changes"] == ["size"]
+
+
+def test_the_root_module_alone_says_which_providers_and_leaves_out_what_has_failed() -> None:
+    said = {
+        file.relative_to(ROOT): block["exoscale"].get("version", "").strip('"')
+        for file in FILES
+        for terraform in hcl2.loads(file.read_text()).get("terraform", [])
+        for block in terraform.get("required_providers", [])
+    }
+    constraint = SpecifierSet(said.pop(Path("versions.tf")))
+    assert set(said.values()) == {""}
+    assert all(constraint.contains(version) for version in ("0.60.0", "0.69.3", "0.70.9"))
+    assert not any(
+        constraint.contains(version) for version in ("0.59.9", "0.71.0", "0.73.0", "1.0.0")
+    )
 
 
 ROLE = 'resource "exoscale_iam_role" "a" {\n name = "a"\n policy = %s\n}'

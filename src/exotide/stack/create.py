@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .agents import Agents
+from .agents import Agents, require_right
 from .api import Api, Json, connect
 from .errors import NotFound, OperationFailed
 from .model import Action, Progress, Stack, Step, silent
@@ -69,6 +69,7 @@ def build(
         api=api, settings=settings, progress=progress, text=text or ServerText(settings=settings)
     )
     parts = builder.parts()
+    require_right(api, settings)
     monitoring_group = builder.group(settings.monitoring_name)
     members_group = builder.group(settings.members_name)
     builder.rules(monitoring_group, monitoring_rules(settings))
@@ -205,6 +206,7 @@ class _Builder:
                     "role": "monitoring",
                     STACK_LABEL: self.settings.name,
                     POOL_LABEL: agents.pool_id,
+                    **agents.labels,
                 },
             )
             found = self._made(INSTANCE, name, action=action)
@@ -213,7 +215,7 @@ class _Builder:
         return await_ready(self.api, INSTANCE, found["id"])
 
     def _is_of_use(self, server: Json, agents: Agents) -> bool:
-        return server.get("labels", {}).get(POOL_LABEL) == agents.pool_id and agents.have_keys()
+        return server.get("labels", {}).get(POOL_LABEL) == agents.pool_id and agents.suit(server)
 
     def _server(self, type_id: str, parts: _Parts, group_id: str) -> Json:
         return {

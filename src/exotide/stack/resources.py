@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .api import Api, Json
-from .errors import Ambiguous, NotFound, OperationFailed, Refused
+from .errors import AccessDenied, Ambiguous, NotFound, OperationFailed, Refused
 from .settings import StackSettings
 
 READY: Final = "running"
@@ -22,6 +22,8 @@ _SETTLING: Final = {
 _LEAVING: Final = {"deleting", "destroying", "destroyed", "expunging"}
 STACK_LABEL: Final = "stack"
 POOL_LABEL: Final = "pool"
+AGENTS_LABEL: Final = "agents"
+"""On a monitoring server that was given a key for its agents: which one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +97,17 @@ class Resource:
 
 
 def listed(api: Api, kind: Kind) -> list[Json]:
-    """Everything of one kind, as the list shows it."""
-    return list(api.call(kind.list_operation).get(kind.plural_key, []))
+    """
+    Everything of one kind, as the list shows it.
+
+    A key that may not see roles and keys has not made any either: to it, there are none.
+    """
+    try:
+        return list(api.call(kind.list_operation).get(kind.plural_key, []))
+    except AccessDenied:
+        if kind in (ROLE, KEY):
+            return []
+        raise
 
 
 def get(api: Api, kind: Kind, resource_id: str) -> Json:

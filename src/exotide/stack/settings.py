@@ -29,8 +29,13 @@ class StackSettings:
     """
 
     key: str
-    """API key that creates the stack; it stays here, the agents get keys of their own."""
+    """API key that creates the stack; it stays here, and reaches no server."""
     secret: str = field(repr=False)
+    agents_key: str = ""
+    """API key that both agents use. Empty: each gets its own, for which `key` needs iam."""
+    agents_secret: str = field(default="", repr=False)
+    agents_one_pool: bool = True
+    """Whether keys that are made are good for the stack's pool alone."""
     endpoint: str = ""
     """Base URL with its path, used verbatim. Empty: the real cloud's, by zone."""
     agent_endpoint: str = ""
@@ -107,6 +112,21 @@ def _text_problems(settings: StackSettings) -> list[str]:
     checks = [
         (_one_line(settings.key), "key", "must be one line; set EXOSCALE_KEY"),
         (_one_line(settings.secret), "secret", "must be one line; set EXOSCALE_SECRET"),
+        (
+            bool(settings.agents_key) == bool(settings.agents_secret),
+            "agents_key",
+            "belongs to agents_secret: set both, or neither for keys that the stack makes",
+        ),
+        (
+            not settings.agents_key or _one_line(settings.agents_key),
+            "agents_key",
+            "must be one line",
+        ),
+        (
+            not settings.agents_secret or _one_line(settings.agents_secret),
+            "agents_secret",
+            "must be one line",
+        ),
         (_NAME.fullmatch(settings.name), "name", f"must match {_NAME.pattern}"),
         (settings.zone, "zone", "not set; for example at-vie-1"),
         (settings.template.strip(), "template", "not set; a name of the zone's templates"),
@@ -157,7 +177,11 @@ def _env_problems(settings: StackSettings) -> list[str]:
 
 
 def _line(settings: StackSettings, name: str, problem: str) -> str:
-    shown = "" if name in {"secret", "webhook_token"} else f", got: {getattr(settings, name)!r}"
+    shown = (
+        ""
+        if name in {"secret", "agents_secret", "webhook_token"}
+        else f", got: {getattr(settings, name)!r}"
+    )
     return f"{name:<16} {problem}{shown}"
 
 
