@@ -3,8 +3,7 @@ terraform {
 
   required_providers {
     exoscale = {
-      source  = "exoscale/exoscale"
-      version = ">= 0.60.0, < 1.0.0"
+      source = "exoscale/exoscale"
     }
   }
 }
