@@ -14,7 +14,7 @@ from exotide.cloud.testing import RunningCloud
 from exotide.stack import StackSettings
 from exotide.stack.api import Api
 from exotide.stack.create import build
-from exotide.stack.errors import CloudUnavailable, NotFound
+from exotide.stack.errors import CloudUnavailable, NotFound, Refused
 from exotide.stack.model import Stack, silent
 
 
@@ -75,6 +75,15 @@ def test_a_pool_of_the_checks_is_a_stack_of_its_own_and_goes_without_a_trace(
     with pytest.raises(NotFound):
         account.pool(made)
     account.remove_pools("exotide-check-1")
+    assert [each.id for each in account.pools()] == [stack.pool_id]
+
+
+def test_a_pool_whose_template_is_gone_is_told_with_those_that_there_are(
+    account: ExoscaleAccount, stack: Stack
+) -> None:
+    like = replace(account.pool(stack.pool_id), template_id="gone")
+    with pytest.raises(Refused, match=r"of pool exotide is gone.*: Linux Debian 1\d"):
+        account.make_pool("exotide-check-1", like=like)
     assert [each.id for each in account.pools()] == [stack.pool_id]
 
 

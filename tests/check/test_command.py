@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from exotide.stack import StackSettings
 from exotide.stack.api import Api
 from exotide.stack.create import build
 from exotide.stack.model import silent
+from tests.keys import key_for, limited_key
 
 from .conftest import EXOTIDE
 from .world import FakeScreen
@@ -59,6 +61,7 @@ def pool(api: Api) -> str:
 def test_a_wrong_key_is_refused_before_anything_happens(environment: dict[str, str]) -> None:
     code, out, err = told({**environment, "EXOSCALE_API_SECRET": "guess"}, "1", "--yes")
     assert code == 2
+    assert out.startswith("a local cloud, zone at-vie-1: http://127.0.0.1:"), "the first line"
     assert "error: the API key is refused" in err
     assert "guess" not in out + err
 
@@ -144,15 +147,22 @@ def test_yes_and_look_only_exclude_each_other(environment: dict[str, str]) -> No
 
 def test_an_endpoint_without_an_answer_is_named(environment: dict[str, str]) -> None:
     nowhere = {**environment, "EXOSCALE_API_ENDPOINT": "http://127.0.0.1:9/v2"}
-    with pytest.raises(CannotRun, match="EXOSCALE_API_ENDPOINT is no Exoscale API"):
+    with pytest.raises(CannotRun, match=r"does not answer: Connection refused\. This shell is set"):
         run(order(yes=True), nowhere, FakeScreen(), confirm=None)
 
 
 @pytest.fixture
-def checking(environment: dict[str, str], pool: str) -> Iterator[subprocess.Popen[str]]:
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "checks.json"
+
+
+@pytest.fixture
+def checking(
+    environment: dict[str, str], pool: str, results: Path
+) -> Iterator[subprocess.Popen[str]]:
     """Part 3 without a stack around the pool: all that can be checked is the autoscaler."""
     process = subprocess.Popen(
-        [EXOTIDE, "check", "3", "--yes"],
+        [EXOTIDE, "check", "3", "--yes", "--json", str(results)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -165,8 +175,8 @@ def checking(environment: dict[str, str], pool: str) -> Iterator[subprocess.Pope
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_who_is_stopped_removes_its_pool_and_ends_its_program(
-    checking: subprocess.Popen[str], api: Api, number: signal.Signals, code: int
+def test_who_is_stopped_removes_its_pool_ends_its_program_and_shows_what_it_has(
+    checking: subprocess.Popen[str], results: Path, api: Api, number: signal.Signals, code: int
 ) -> None:
     """In real time, until the real autoscaler has doubled the checks' own pool."""
     end_s = time.monotonic() + 60
@@ -177,11 +187,66 @@ def test_who_is_stopped_removes_its_pool_and_ends_its_program(
     assert own[0]["name"].startswith("exotide-check-")
     (agent,) = children(checking.pid)
     checking.send_signal(number)
-    _, err = checking.communicate(timeout=30)
+    out, _ = checking.communicate(timeout=60)
     assert checking.returncode == code
-    assert "the checks have cleaned up" in err
+    assert "stopped: ending what runs, and removing what was made" in out
+    assert re.search(r"^passed +1 .*There is exactly one instance pool", out, re.MULTILINE)
+    assert "not made: stopped before its end" in out
+    assert "stopped before all were made, and cleaned up" in out
+    known = {each["id"]: each["status"] for each in json.loads(results.read_text())["checks"]}
+    assert (known["pool-one"], known["autoscaler-ends"]) == ("passed", "skipped")
     assert [each["name"] for each in pools(api)] == ["web"]
     assert not Path(f"/proc/{agent}").exists()
+
+
+def judged(environment: dict[str, str], api: Api, *words: str, without: str) -> tuple[int, str]:
+    """Check with a key that lacks one right."""
+    code, out, err = told({**environment, **limited_key(api.client, without=without)}, *words)
+    return code, out + err
+
+
+@pytest.mark.parametrize(
+    ("words", "operation"),
+    [
+        pytest.param(("1", "--yes"), "delete-instance", id="deletes-members"),
+        pytest.param(("3", "--yes"), "create-instance-pool", id="makes-a-pool"),
+        pytest.param(("3", "--yes"), "evict-instance-pool-members", id="the-autoscaler-s"),
+        pytest.param(("all", "--look-only"), "list-load-balancers", id="cannot-look"),
+    ],
+)
+def test_a_key_without_a_right_that_is_needed_is_refused_before_anything_happens(
+    environment: dict[str, str], pool: str, api: Api, words: tuple[str, ...], operation: str
+) -> None:
+    code, said = judged(environment, api, *words, without=operation)
+    assert code == 2
+    assert f"  compute: refused {operation}\n" in said
+    assert "nothing was done" in said
+    assert [each["name"] for each in pools(api)] == [pool]
+
+
+@pytest.mark.parametrize(
+    ("words", "operation"),
+    [
+        pytest.param(("all", "--look-only"), "delete-instance", id="looks-only"),
+        pytest.param(("1", "--yes"), "create-instance-pool", id="another-part"),
+    ],
+)
+def test_a_right_that_is_not_needed_is_not_asked_for(
+    environment: dict[str, str], pool: str, api: Api, words: tuple[str, ...], operation: str
+) -> None:
+    code, said = judged(environment, api, *words, without=operation)
+    assert code == 1, "the stack is not whole"
+    assert "rights: nothing refused in compute, tried by calls without effect" in said
+
+
+def test_a_key_for_compute_alone_is_enough(
+    environment: dict[str, str], pool: str, api: Api
+) -> None:
+    key = key_for(api.client, {"compute": {"type": "allow"}})
+    code, out, err = told({**environment, **key}, "1", "--look-only")
+    assert code == 1, "the stack is not whole"
+    assert err == ""
+    assert "rights: nothing refused in compute" in out
 
 
 def pools(api: Api) -> list[dict[str, Any]]:

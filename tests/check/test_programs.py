@@ -10,6 +10,8 @@ from typing import ClassVar
 
 import pytest
 
+from exotide.access.shell import Kind
+from exotide.access.zones import Reached
 from exotide.check.access import Access
 from exotide.check.errors import ProgramFault, WebFault
 from exotide.check.ports import Agent, Program
@@ -20,7 +22,14 @@ from .serving import serving
 
 SECRET = "very-hush-hush"
 ACCESS = Access(
-    key="EXOkey", secret=SECRET, zone="at-vie-1", endpoint="https://api-at-vie-1.exoscale.com/v2"
+    key="EXOkey",
+    secret=SECRET,
+    cloud=Reached(
+        kind=Kind.EXOSCALE,
+        zone="at-vie-1",
+        endpoint="https://api-at-vie-1.exoscale.com/v2",
+        time_s=None,
+    ),
 )
 ENGINE = """#!/bin/sh
 # Stands in for podman: notes its arguments and what it was told by the environment.

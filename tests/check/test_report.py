@@ -31,9 +31,20 @@ SKIPPED = Result(
 )
 
 
-def report(*results: Result, left: tuple[str, ...] = ()) -> Report:
+LATE = Result(
+    id="late", part=2, says="Up within 300 s", status=Status.LATE, took_s=512.3, seen="1 of 1 up"
+)
+
+
+def report(*results: Result, left: tuple[str, ...] = (), stopped: int | None = None) -> Report:
     return Report(
-        endpoint="http://here/v2", zone="at-vie-1", took_s=302.0, results=results, left=left
+        cloud="local",
+        endpoint="http://here/v2",
+        zone="at-vie-1",
+        took_s=302.0,
+        results=results,
+        left=left,
+        stopped=stopped,
     )
 
 
@@ -52,7 +63,24 @@ def test_the_table_reads_without_colour_and_says_what_to_do() -> None:
     assert lines[3][:3] == ["skipped", "3", "Grafana"]
     assert "0 of 1 [healthy]" in text
     assert "to do: add that rule" in text
-    assert "1 passed, 1 failed, 1 skipped, in 302 s" in text
+    assert "1 passed, 0 passed late, 1 failed, 1 skipped, in 302 s" in text
+    assert "after the contract's time" not in text
+
+
+def test_what_passed_late_did_not_fail_and_is_told_apart() -> None:
+    made = report(PASSED, LATE)
+    assert made.exit_code == 0
+    text = shown(made)
+    assert "passed late     2  512.3 s  Up within 300 s" in text
+    assert "after the contract's time, before this run's patience was over" in text
+    assert json.loads(to_json(made))["counts"]["passed late"] == 1
+
+
+def test_a_run_that_was_stopped_shows_what_it_has_and_did_not_pass() -> None:
+    made = report(PASSED, stopped=130)
+    assert (made.passed, made.exit_code) == (False, 130)
+    assert "in 302 s; stopped before all were made, and cleaned up" in shown(made)
+    assert json.loads(to_json(made))["stopped"] is True
 
 
 def test_a_run_passes_if_nothing_failed_and_nothing_was_left() -> None:
@@ -66,7 +94,8 @@ def test_a_run_passes_if_nothing_failed_and_nothing_was_left() -> None:
 def test_the_json_has_every_check_by_its_id() -> None:
     raw = json.loads(to_json(report(PASSED, FAILED, SKIPPED)))
     assert raw["passed"] is False
-    assert raw["counts"] == {"passed": 1, "failed": 1, "skipped": 1}
+    assert raw["counts"] == {"passed": 1, "passed late": 0, "failed": 1, "skipped": 1}
+    assert (raw["cloud"], raw["stopped"]) == ("local", False)
     assert [each["id"] for each in raw["checks"]] == ["pool-one", "backends-healthy", "x"]
     assert raw["checks"][1]["hint"] == "add that rule"
     assert raw["checks"][1]["status"] == "failed"
@@ -120,6 +149,11 @@ def test_what_will_happen_is_told_once_with_what_it_costs() -> None:
 )
 def test_the_cost_is_that_of_the_part(part: int, member_type: str, cost: str) -> None:
     assert announcement(chosen((part,)), member_type=member_type)[-1] == cost
+
+
+def test_where_servers_come_slowly_they_also_cost_longer() -> None:
+    slow = announcement(CONTRACT, member_type="standard.micro", is_slow=True)
+    assert slow[-1] == "this costs 0.026 EUR without VAT at most (3 hours of a standard.micro)"
 
 
 def test_checks_that_only_look_announce_nothing() -> None:

@@ -7,9 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exotide.check.errors import WebFault
 from exotide.check.model import Check, Result, Seen, Status
+from exotide.check.runner import LONGEST_PAUSE_S, in_order
 from exotide.check.scene import Scene
 from exotide.stack.errors import AccessDenied, CloudUnavailable
 
@@ -62,12 +65,57 @@ def test_what_waiting_cannot_change_fails_at_once() -> None:
     assert (result.status, result.took_s) == (Status.FAILED, 0)
 
 
-def test_patience_multiplies_the_limit() -> None:
+def test_what_comes_after_the_contract_s_time_but_before_patience_is_over_passes_late() -> None:
     world = World()
     world.options = replace(world.options, patience=2)
     result = made(world, one(fine_at(world, 90), within_s=60))["one"]
-    assert result.status is Status.PASSED
-    assert result.says == "It works within 120 s"
+    assert result.status is Status.LATE
+    assert result.says == "It works within 60 s"
+    assert 90 <= result.took_s <= 93
+    assert world.screen.said[0].startswith("passed late")
+    assert made(world, one(fine_at(world, 30), within_s=60))["one"].status is Status.PASSED
+    assert made(world, one(fine_at(world, 150), within_s=60))["one"].status is Status.FAILED
+
+
+@given(
+    st.floats(0, 500),
+    st.floats(1, 200),
+    st.floats(0, 200),
+    st.booleans(),
+    st.floats(0.1, 3),
+)
+def test_a_check_passes_by_the_contract_late_by_patience_and_else_not_at_all(
+    at_s: float, within_s: float, slower_s: float, is_slow: bool, patience: float
+) -> None:
+    world = World()
+    world.options = replace(world.options, patience=patience, is_slow=is_slow)
+    check = one(fine_at(world, at_s), within_s=within_s, slower_s=slower_s)
+    status = made(world, check)["one"].status
+    limit_s = (within_s + slower_s * is_slow) * patience
+    if at_s <= min(within_s, limit_s):
+        assert status is Status.PASSED
+    elif at_s > max(within_s, limit_s) + LONGEST_PAUSE_S:
+        assert status is Status.FAILED
+    elif within_s + LONGEST_PAUSE_S < at_s <= limit_s:
+        assert status is Status.LATE
+
+
+def test_what_passed_late_is_good_enough_for_what_needs_it() -> None:
+    world = World()
+    world.options = replace(world.options, is_slow=True)
+    first = one(fine_at(world, 90), within_s=60, slower_s=60)
+    second = replace(first, id="two", look=lambda _: FINE, needs=("one",), since="one")
+    results = made(world, first, second)
+    assert results["two"].status is Status.PASSED
+    assert results["two"].took_s < 1, "its time counts from when the first came"
+
+
+def test_checks_that_were_not_made_say_why() -> None:
+    checks = (one(lambda _: FINE), replace(one(lambda _: FINE), id="two"))
+    done = made(World(), checks[0])
+    first, second = in_order(checks, done, otherwise="stopped")
+    assert first is done["one"]
+    assert (second.status, second.seen) == (Status.SKIPPED, "stopped")
 
 
 @pytest.mark.parametrize("within_s", [0.0, 10.0, 120.0])
@@ -81,6 +129,28 @@ def test_faults_of_the_api_are_waited_out_and_shown(within_s: float) -> None:
 
     assert made(world, one(look, within_s=within_s))["one"].status is Status.PASSED
     assert len([each for each in world.screen.waits if "503" in each]) == 12
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        pytest.param(CloudUnavailable("503"), Status.PASSED, id="the-api-s"),
+        pytest.param(WebFault("refused"), Status.LATE, id="a-server-s"),
+    ],
+)
+def test_a_fault_of_the_api_hides_what_is_in_time_and_one_of_a_server_is_what_is_late(
+    fault: Exception, status: Status
+) -> None:
+    world = World()
+    world.options = replace(world.options, is_slow=True)
+    until = world.clock.now() + 30
+
+    def look(_: Scene) -> Seen:
+        if world.clock.now() < until:
+            raise fault
+        return FINE
+
+    assert made(world, one(look, within_s=10, slower_s=60))["one"].status is status
 
 
 def test_faults_that_do_not_end_fail_the_check_with_the_last_one() -> None:

@@ -17,7 +17,7 @@ from exotide.check.errors import ProgramFault, WebFault
 from exotide.check.model import Check, Result
 from exotide.check.monitoring import CPU_QUERY
 from exotide.check.ports import Page, Program
-from exotide.check.runner import perform
+from exotide.check.runner import in_order, perform
 from exotide.check.scene import Options, Scene
 from exotide.check.things import Balancer, Pool, Server, Service
 from exotide.stack.errors import CloudUnavailable, NotFound, StackError
@@ -88,6 +88,8 @@ class FakeAccount:
         """Raised by the next calls, one each."""
         self.keeps_pools: StackError | None = None
         """Why no pool can be removed."""
+        self.used_up = ""
+        """Which quotas are used up."""
         self.removed: list[str] = []
         self.grow("p1")
 
@@ -100,7 +102,8 @@ class FakeAccount:
         if pool is None:
             return
         members = list(pool.member_ids)
-        for gone in sorted(members, key=lambda key: int(key[1:]))[: len(members) - pool.size]:
+        too_many = max(len(members) - pool.size, 0)
+        for gone in sorted(members, key=lambda key: int(key[1:]))[:too_many]:
             members.remove(gone)
             del self.all_servers[gone]
         while len(members) < pool.size:
@@ -117,6 +120,14 @@ class FakeAccount:
     def scale(self, pool_id: str, size: int) -> None:
         self.all_pools[pool_id] = replace(self.all_pools[pool_id], size=size)
         self._world.clock.after(1.0, lambda: self.grow(pool_id))
+
+    def replace_oldest(self, pool_id: str) -> None:
+        """Let a member go and another come, as a pool does that repairs itself."""
+        pool = self.all_pools[pool_id]
+        oldest = min(pool.member_ids, key=lambda key: int(key[1:]))
+        del self.all_servers[oldest]
+        self.all_pools[pool_id] = replace(pool, member_ids=pool.member_ids - {oldest})
+        self.grow(pool_id)
 
     def pools(self) -> list[Pool]:
         self._trouble()
@@ -146,6 +157,9 @@ class FakeAccount:
 
     def type_name(self, type_id: str) -> str:
         return "standard.micro"
+
+    def full(self) -> str:
+        return self.used_up
 
     def delete_server(self, server_id: str) -> None:
         pool_id = self.all_servers.pop(server_id).pool_id
@@ -340,12 +354,13 @@ class World:
 
     def check(self, checks: tuple[Check, ...] = CONTRACT) -> dict[str, Result]:
         """Make checks and clean up, as a session does."""
-        scene = self.scene()
+        scene, results = self.scene(), dict[str, Result]()
         try:
-            return {each.id: each for each in perform(checks, scene, self.screen)}
+            perform(checks, scene, self.screen, results)
         finally:
             scene.cleanup.close()
-            self.left = list(scene.left)
+            self.left = list(scene.left.values())
+        return {each.id: each for each in in_order(checks, results, otherwise="never")}
 
     def deleted(self) -> None:
         self.on_deleted()

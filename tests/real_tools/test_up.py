@@ -18,9 +18,9 @@ from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools import programs
 from exotide.realtools.cell import Cell
 from exotide.realtools.terraform import Workspace
+from tests.keys import LIMITED, limited_key
 from tests.up.conftest import EXOTIDE, end, until
 from tests.up.terminal import Terminal
-from tests.up.test_command import limited_key
 
 from .conftest import found
 
@@ -79,7 +79,8 @@ class Checkout:
         world = self.cloud.cloud.world
         left = [world.pools, world.instances, world.load_balancers, world.security_groups]
         assert not any(left), left
-        assert [each.name for each in world.iam.roles.values() if each.name != "limited"] == []
+        roles = [each.name for each in world.iam.roles.values()]
+        assert [name for name in roles if not name.startswith(LIMITED)] == []
         assert isinstance(self.cloud.servers, FakeServers)
         assert not self.cloud.servers.running
 

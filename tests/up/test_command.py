@@ -15,6 +15,7 @@ from exotide.cloud.faults.model import Drop, Effect, Fault, Selector, Timing
 from exotide.cloud.testing import RunningCloud
 from exotide.up import command
 from exotide.up.journal import held
+from tests.keys import limited_key
 
 from .conftest import Site, names_in, until
 
@@ -39,21 +40,6 @@ def run(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 def strike(cloud: RunningCloud, effect: Effect, operation: str) -> None:
     fault = Fault(effect=effect, selector=Selector(operation=operation), timing=Timing(seed=7))
     cloud.on_loop(lambda: cloud.cloud.world.faults.add(fault))
-
-
-def limited_key(client: Any, *, without: str) -> dict[str, str]:
-    """Make a key that may do everything but one operation; give it as the environment has it."""
-    rules = [
-        {"action": "deny", "expression": f"operation == '{without}'"},
-        {"action": "allow", "expression": "true"},
-    ]
-    policy = {
-        "default-service-strategy": "allow",
-        "services": {"compute": {"type": "rules", "rules": rules}},
-    }
-    role = client.create_iam_role(name="limited", policy=policy)["reference"]["id"]
-    made = client.create_api_key(name="limited", role_id=role)
-    return {"TF_VAR_exoscale_key": made["key"], "TF_VAR_exoscale_secret": made["secret"]}
 
 
 def detached(run: Run, **more: Any) -> str:

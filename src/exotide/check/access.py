@@ -1,32 +1,24 @@
-"""Whose account is checked and where, from the environment."""
+"""Whose account is checked and where, from the environment; and Grafana's password."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from exotide.stack.api import connect
-from exotide.stack.errors import SettingsError, StackError
-from exotide.stack.settings import DEFAULT_ZONE, StackSettings
+from exotide.access.errors import NoAccess
+from exotide.access.keys import read_key
+from exotide.access.shell import DEFAULT_ZONE, Kind, read_shell
+from exotide.access.zones import Ask, Reached, ask_zones, reach
+from exotide.stack.errors import SettingsError
+from exotide.stack.settings import StackSettings
 
 from .errors import CannotRun
 
-PAIRS: Final = (
-    ("EXOSCALE_API_KEY", "EXOSCALE_API_SECRET"),
-    ("EXOSCALE_KEY", "EXOSCALE_SECRET"),
-    ("TF_VAR_exoscale_key", "TF_VAR_exoscale_secret"),
-)
-ENDPOINT: Final = "EXOSCALE_API_ENDPOINT"
 PASSWORD: Final = "EXOTIDE_GRAFANA_PASSWORD"  # noqa: S105 - the name of a variable
 STATE: Final = "terraform.tfstate"
-_ZONE: Final = re.compile(r"[a-z]{2}-[a-z]{3}-[0-9]{1,2}")
-
-Zones = Callable[[StackSettings], dict[str, str]]
-"""Asks an endpoint for the endpoint of each zone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +27,24 @@ class Access:
 
     key: str
     secret: str = field(repr=False)
-    zone: str
-    endpoint: str
+    cloud: Reached
+    remark: str = ""
+    """Which of several keys is used."""
+
+    @property
+    def zone(self) -> str:
+        """Where the stack is."""
+        return self.cloud.zone
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the zone."""
+        return self.cloud.endpoint
 
     @property
     def is_public(self) -> bool:
-        """Whether it is the real cloud's own endpoint of the zone."""
-        return self.endpoint == _public(self.zone)
+        """Whether it is the real cloud."""
+        return self.cloud.kind is Kind.EXOSCALE
 
     def settings(self) -> StackSettings:
         """What the SDK's client is made from."""
@@ -50,45 +53,23 @@ class Access:
         )
 
 
-def read_access(environ: Mapping[str, str], *, zone: str = "", ask: Zones | None = None) -> Access:
+def read_access(environ: Mapping[str, str], *, zone: str = "", ask: Ask | None = None) -> Access:
     """
-    Find key, secret, zone and the zone's endpoint.
+    Find key, zone and the zone's endpoint.
 
     Raises:
         CannotRun: with what is missing or wrong.
     """
-    key, secret = _credentials(environ)
     zone = zone or environ.get("EXOSCALE_ZONE", "") or environ.get("TF_VAR_zone", "")
     zone = zone or DEFAULT_ZONE
-    if not _ZONE.fullmatch(zone):
-        raise CannotRun(f"--zone must look like at-vie-1, got: {zone!r}")
-    given = environ.get(ENDPOINT, "").strip()
     try:
-        access = Access(key=key, secret=secret, zone=zone, endpoint=given or _public(zone))
-        settings = access.settings()
-    except SettingsError as error:
+        key = read_key(environ)
+        cloud = reach(read_shell(environ, zone=zone), zone, ask=ask or ask_zones)
+        access = Access(key=key.key, secret=key.secret, cloud=cloud, remark=key.remark)
+        access.settings()
+    except (NoAccess, SettingsError) as error:
         raise CannotRun(str(error)) from error
-    if not given:
-        return access
-    endpoint = _of_zone((ask or zones)(settings), zone, given)
-    return Access(key=key, secret=secret, zone=zone, endpoint=endpoint)
-
-
-def zones(settings: StackSettings) -> dict[str, str]:
-    """
-    Ask an endpoint for the endpoint of each zone.
-
-    Raises:
-        CannotRun: it does not answer.
-    """
-    try:
-        with connect(settings) as api:
-            shown = api.call("list_zones")["zones"]
-            return {zone["name"]: zone["api-endpoint"].rstrip("/") for zone in shown}
-    except (StackError, LookupError, TypeError, AttributeError) as error:
-        raise CannotRun(
-            f"{ENDPOINT} is no Exoscale API, got: {settings.api_url}; {error}"
-        ) from error
+    return access
 
 
 def grafana_password(
@@ -109,30 +90,6 @@ def grafana_password(
         except (OSError, UnicodeError) as error:
             raise CannotRun(f"--grafana-password-file cannot be read: {error}") from error
     return environ.get(PASSWORD, "") or _in_state(folder / STATE, pool_ids)
-
-
-def _credentials(environ: Mapping[str, str]) -> tuple[str, str]:
-    for key, secret in PAIRS:
-        if environ.get(key) and environ.get(secret):
-            return environ[key], environ[secret]
-    half = [(key, secret) for key, secret in PAIRS if environ.get(key) or environ.get(secret)]
-    for key, secret in half:
-        missing = secret if environ.get(key) else key
-        raise CannotRun(f"{missing} is not set, but its other half is: set both")
-    raise CannotRun(
-        "no API key in the environment: set EXOSCALE_API_KEY and EXOSCALE_API_SECRET, "
-        'or for a local cloud: eval "$(exotide cloud env)"'
-    )
-
-
-def _of_zone(known: Mapping[str, str], zone: str, given: str) -> str:
-    if zone not in known:
-        raise CannotRun(f"{given} has no zone {zone}; --zone may be: {', '.join(sorted(known))}")
-    return known[zone]
-
-
-def _public(zone: str) -> str:
-    return f"https://api-{zone}.exoscale.com/v2"
 
 
 def _in_state(file: Path, pool_ids: Container[str]) -> str:

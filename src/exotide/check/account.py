@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from exotide.access.quota import full
+from exotide.access.templates import choice, offered
 from exotide.stack.api import Api, Json
-from exotide.stack.errors import CloudUnavailable, NotFound
+from exotide.stack.errors import CloudUnavailable, NotFound, Refused
 from exotide.stack.resources import POOL, STACK_LABEL, await_ready, listed, remove
 from exotide.stack.rules import ANYWHERE, HEALTH_CHECKERS
 
@@ -62,6 +64,9 @@ class ExoscaleAccount:
             found = self.api.call("get_instance_type", id=type_id)
             return f"{found['family']}.{found['size']}"
 
+    def full(self) -> str:
+        return full(self.api)
+
     def delete_server(self, server_id: str) -> None:
         try:
             self._persist(lambda: self.api.call("delete_instance", id=server_id))
@@ -69,6 +74,13 @@ class ExoscaleAccount:
             return
 
     def make_pool(self, name: str, *, like: Pool) -> str:
+        templates = offered(self.api)
+        if like.template_id not in templates:
+            raise Refused(
+                f"the template of pool {like.name} is gone, so that it can make no member; set "
+                f"the variable template to one that there is: {choice(templates)}",
+                status=404,
+            )
         with _understood("instance types"):
             types = self.api.call("list_instance_types")["instance-types"]
             small = next(each for each in types if (each["family"], each["size"]) == SMALL)

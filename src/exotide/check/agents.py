@@ -86,8 +86,8 @@ def has_one(scene: Scene) -> Seen:
 
 
 def advise_autoscaler(scene: Scene) -> str:
-    """Show how its log ends."""
-    return _log(scene.autoscaler)
+    """Show how its log ends, and before it which quota may have been in its way."""
+    return "; ".join(filter(None, (scene.account.full(), _log(scene.autoscaler))))
 
 
 def end_autoscaler(scene: Scene) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from cyclopts import Parameter, validators
 from rich.console import Console
 
+from exotide.complaint import complain
 from exotide.stopping import Stopped, stoppable
 
 from .contract import PARTS
@@ -34,6 +35,7 @@ def check(
     *,
     zone: str = "",
     name: str = "",
+    on: Literal["exoscale", "local"] | None = None,
     yes: _Flag = False,
     look_only: _Flag = False,
     json: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -48,11 +50,12 @@ def check(
     """
     Check the acceptance contract against a stack: what to run after `terraform apply`.
 
-    The API key comes from EXOSCALE_API_KEY and EXOSCALE_API_SECRET, EXOSCALE_KEY and
-    EXOSCALE_SECRET, or TF_VAR_exoscale_key and TF_VAR_exoscale_secret. A local cloud is found by
+    The API key comes from TF_VAR_exoscale_key and TF_VAR_exoscale_secret, EXOSCALE_KEY and
+    EXOSCALE_SECRET, or EXOSCALE_API_KEY and EXOSCALE_API_SECRET. A local cloud is found by
     EXOSCALE_API_ENDPOINT, as `exotide cloud env` exports it.
 
-    Exit status: 0 if nothing failed, 1 if something did, 2 if it could not run, 130 on Ctrl-C.
+    Exit status: 0 if nothing failed, 1 if something did, 2 if it could not run, 130 on Ctrl-C; what
+    passed late did not fail.
 
     Parameters
     ----------
@@ -63,6 +66,10 @@ def check(
         Where the stack is; by default EXOSCALE_ZONE, else at-vie-1.
     name
         Name of the stack, if the zone holds more than one: the variable `name` of Terraform.
+    on
+        How long servers are waited for: `exoscale` gives them minutes beyond the contract's limits,
+        and what comes then has passed late; `local` gives them the contract's limits. By default
+        as the endpoint is.
     yes
         Do not ask before members are deleted, load is made, and a pool is made that costs money.
     look_only
@@ -83,12 +90,13 @@ def check(
     speed
         How many times faster than the contract this stack's alerts were made.
     patience
-        Multiplies all time limits; with another value than 1 it is not the contract any more.
+        Multiplies the time that is waited; what comes after the contract's limits has passed late.
     """
     order = Order(
         parts=PARTS if part == "all" else (int(part),),
         zone=zone,
         name=name,
+        is_slow=None if on is None else on == "exoscale",
         http_port=http_port,
         yes=yes,
         look_only=look_only,
@@ -107,11 +115,11 @@ def check(
         with stoppable():
             report = run(order, os.environ, _screen(console), confirm=_confirm(console))
     except CannotRun as error:
-        return _complain(str(error), code=2)
+        return complain(str(error), code=2)
     except Stopped as stopped:
-        return _complain(f"{stopped}; the checks have cleaned up", code=stopped.exit_code)
+        return complain(f"{stopped}; nothing was begun", code=stopped.exit_code)
     _tell(report, console, json)
-    return 0 if report.passed else 1
+    return report.exit_code
 
 
 def _console(json: Path | None) -> Console:
@@ -150,8 +158,3 @@ def _tell(report: Report, console: Console, json: Path | None) -> None:
         sys.stdout.write(to_json(report))
     elif json is not None:
         json.write_text(to_json(report), encoding="utf-8")
-
-
-def _complain(text: str, *, code: int) -> int:
-    sys.stderr.write(f"error: {text}\n")
-    return code

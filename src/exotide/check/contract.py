@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from exotide.access import rights
+
 from . import agents, grafana, monitoring, pool, scaling
 from .model import Check
 
@@ -22,8 +24,16 @@ REPEAT_S: Final = 480.0
 """The alert is repeated after 5 minutes, then a pass and a server's start follow."""
 PATIENCE_S: Final = 900.0
 """The patience of the contract's checker."""
+SERVERS_S: Final = 600.0
+"""
+How much longer the real cloud is waited for where servers start, a pool changes or packages are
+installed: a start takes 30 to 60 s there and a pool's change minutes, by what others measured.
+Together with the contract's 300 s that is the patience of the contract's checker.
+"""
+ANSWERS_S: Final = 60.0
+"""The same where only an answer has to cross the internet."""
 _LOAD: Final = (
-    "requests /load in 10 parallel loops until the pool has grown by two members, up to 13 "
+    "requests /load in 10 parallel loops until the pool has grown by two members, for some "
     "minutes; without load they go again"
 )
 
@@ -49,6 +59,7 @@ _LOOKS: Final = (
         look=pool.healthy,
         advise=pool.advise_healthy,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         needs=("pool-one", "balancer-one"),
     ),
     Check(
@@ -74,6 +85,7 @@ _LOOKS: Final = (
         look=monitoring.prometheus_answers,
         advise=monitoring.advise_prometheus,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         needs=("server-one",),
     ),
     Check(
@@ -83,6 +95,7 @@ _LOOKS: Final = (
         look=monitoring.members_up,
         advise=monitoring.advise_members_up,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         needs=("prometheus-answers",),
     ),
     Check(
@@ -92,6 +105,7 @@ _LOOKS: Final = (
         look=monitoring.cpu_lines,
         advise=monitoring.advise_cpu,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         needs=("prometheus-answers",),
     ),
     Check(
@@ -101,6 +115,7 @@ _LOOKS: Final = (
         look=grafana.grafana_answers,
         advise=grafana.advise_grafana,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         needs=("server-one",),
         lacks=grafana.no_grafana,
     ),
@@ -111,6 +126,7 @@ _LOOKS: Final = (
         look=grafana.data_source,
         advise=grafana.advise_settings,
         within_s=60.0,
+        slower_s=ANSWERS_S,
         needs=("grafana-answers",),
         lacks=grafana.no_password,
     ),
@@ -121,6 +137,7 @@ _LOOKS: Final = (
         look=grafana.two_graphs,
         advise=grafana.advise_settings,
         within_s=60.0,
+        slower_s=ANSWERS_S,
         needs=("grafana-answers", "prometheus-answers"),
         lacks=grafana.no_password,
     ),
@@ -150,6 +167,7 @@ _LOOKS: Final = (
         look=agents.file_follows,
         advise=agents.advise_discovery,
         within_s=CHANGE_S,
+        slower_s=ANSWERS_S,
         needs=("pool-one",),
     ),
 )
@@ -163,9 +181,12 @@ _DELETION: Final = (
         look=pool.others,
         advise=pool.advise_others,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         since="deleted",
         needs=("pool-one", "backends-healthy"),
-        warns="deletes all members of the pool: the service is down until others serve, 1 minute",
+        warns="deletes all members of the pool: the service is down until others serve, for a "
+        "minute on a local cloud, for some on the real one",
+        rights=rights.DELETING_MEMBERS,
     ),
     Check(
         id="backends-healthy-again",
@@ -174,6 +195,7 @@ _DELETION: Final = (
         look=pool.healthy,
         advise=pool.advise_healthy,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         since="deleted",
         needs=("members-replaced",),
     ),
@@ -184,6 +206,7 @@ _DELETION: Final = (
         look=agents.file_follows,
         advise=agents.advise_discovery,
         within_s=CHANGE_S,
+        slower_s=ANSWERS_S,
         since="members-replaced",
         along=True,
         needs=("discovery-writes", "members-replaced"),
@@ -195,6 +218,7 @@ _DELETION: Final = (
         look=monitoring.members_up,
         advise=monitoring.advise_members_up,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         since="deleted",
         along=True,
         needs=("members-replaced", "prometheus-answers"),
@@ -228,6 +252,7 @@ _LOADED: Final = (
         look=monitoring.load_visible,
         advise=monitoring.advise_load,
         within_s=CHANGE_S,
+        slower_s=ANSWERS_S,
         since="loops",
         needs=("health-ok", "cpu-lines"),
         warns=_LOAD,
@@ -240,6 +265,7 @@ _LOADED: Final = (
         look=monitoring.cpu_lines,
         advise=monitoring.advise_cpu,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         since="deleted",
         needs=("members-replaced", "prometheus-answers"),
     ),
@@ -251,6 +277,7 @@ _LOADED: Final = (
         look=scaling.grown,
         advise=scaling.advise_grown,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         since="loops",
         along=True,
         needs=("pool-one", "health-ok", "server-one"),
@@ -264,6 +291,7 @@ _LOADED: Final = (
         look=scaling.grown_on,
         advise=scaling.advise_grown,
         within_s=REPEAT_S,
+        slower_s=SERVERS_S,
         since="pool-grows",
         needs=("pool-grows",),
     ),
@@ -288,9 +316,11 @@ _OWN_POOL: Final = (
         look=agents.has_two,
         advise=agents.advise_autoscaler,
         within_s=SOON_S,
+        slower_s=SERVERS_S,
         needs=("pool-one",),
         warns="makes a pool of its own, of 1 to 2 small instances, for about 5 minutes",
         server_hours=0.5,
+        rights=rights.OWN_POOL,
     ),
     Check(
         id="autoscaler-down",
@@ -300,6 +330,7 @@ _OWN_POOL: Final = (
         look=agents.has_one,
         advise=agents.advise_autoscaler,
         within_s=PATIENCE_S,
+        slower_s=SERVERS_S,
         needs=("autoscaler-up",),
     ),
     Check(
@@ -332,6 +363,7 @@ _OWN_POOL: Final = (
         look=scaling.shrunk,
         advise=scaling.advise_shrunk,
         within_s=PATIENCE_S,
+        slower_s=SERVERS_S,
         since="calm",
         needs=("pool-grows",),
     ),

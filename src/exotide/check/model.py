@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from exotide.access.rights import Right
+
 from .scene import Scene
 
 
@@ -23,6 +25,8 @@ class Status(StrEnum):
     """How a check ended. Used verbatim in the table and in JSON."""
 
     PASSED = "passed"
+    LATE = "passed late"
+    """After the contract's limit, and before the patience for this cloud was over."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -53,7 +57,9 @@ class Check:
     advise: Callable[[Scene], str] = no_advice
     """What to do about its failure; asked only then, and may ask around."""
     within_s: float = 0.0
-    """How long a look may be wrong. 0: the first one counts."""
+    """How long a look may be wrong by the contract. 0: the first one counts."""
+    slower_s: float = 0.0
+    """How much longer than that the real cloud is waited for."""
     since: str = ""
     """The moment from which the time counts: an earlier check's pass, or one that an act notes."""
     holds_s: float = 0.0
@@ -69,6 +75,8 @@ class Check:
     """What it does to the stack, told before. Empty: it only looks."""
     server_hours: float = 0.0
     """What it costs at most, in hours of a server like the pool's."""
+    rights: tuple[Right, ...] = ()
+    """What the key must be allowed for it, beside looking."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

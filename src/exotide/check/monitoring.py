@@ -18,6 +18,8 @@ CPU_QUERY: Final = (
     " / sum by (instance)(rate(node_cpu_seconds_total[1m]))"
 )
 """Word for word the contract's."""
+COUNTED: Final = "all that is not idle counts, also waiting for a disk and what other guests take"
+"""What CPU means to that query: iowait and steal are busy to it."""
 RISE: Final = 0.3
 """What is visible: so much more of a member's CPU than before."""
 LOOPS: Final = 10
@@ -113,7 +115,8 @@ def start_loops(scene: Scene) -> None:
     """Begin the contract's load, unless it runs already."""
     if scene.loops is not None:
         return
-    scene.size_before = scene.pool().size
+    pool = scene.pool()
+    scene.size_before, scene.members_before = pool.size, pool.member_ids
     scene.cpu_before = busiest(scene) or 0.0
     scene.loops = scene.load.start(f"{scene.service_url}/load", loops=LOOPS)
     scene.cleanup.callback(scene.loops.abandon)
@@ -135,7 +138,7 @@ def advise_load(scene: Scene) -> str:
     """Tell where the load may have gone."""
     return (
         f"does {scene.service_url}/load burn CPU on the members? "
-        "it should take about 10 s to answer"
+        f"it should take about 10 s to answer; {COUNTED}"
     )
 
 

@@ -10,14 +10,16 @@ from exotide.cost.prices import UnknownPrice, server_per_hour
 from .model import Check
 
 DISK_GIB: Final = 10.0
+SLOWER: Final = 2.0
+"""So much longer servers may run where they come slowly."""
 
 
-def announcement(checks: Sequence[Check], *, member_type: str) -> list[str]:
+def announcement(checks: Sequence[Check], *, member_type: str, is_slow: bool = False) -> list[str]:
     """Tell it line by line, each thing once; nothing if the checks only look."""
     warnings = dict.fromkeys(check.warns for check in checks if check.warns)
     if not warnings:
         return []
-    hours = sum(check.server_hours for check in checks)
+    hours = sum(check.server_hours for check in checks) * (SLOWER if is_slow else 1.0)
     cost = f"this costs {_price(hours, member_type)}" if hours else "this costs nothing more"
     return ["to check it, this run", *(f"  - {text}" for text in warnings), cost]
 

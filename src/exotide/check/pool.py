@@ -81,7 +81,7 @@ def advise_healthy(scene: Scene) -> str:
         )
     sick = [ip for ip, fine in service.health.items() if not fine]
     if not sick:
-        return "members are missing: exo compute instance list; is the quota of instances reached?"
+        return f"members are missing: {scene.account.full() or 'exo compute instance list'}"
     return "; ".join(_advise_backend(scene, ip, service.target_port) for ip in sick)
 
 
@@ -126,9 +126,9 @@ def others(scene: Scene) -> Seen:
     )
 
 
-def advise_others(_: Scene) -> str:
+def advise_others(scene: Scene) -> str:
     """Tell where to look."""
-    return "exo compute instance-pool show tells its state; is the quota of instances reached?"
+    return scene.account.full() or "exo compute instance-pool show tells its state"
 
 
 def _pools(scene: Scene) -> list[Pool]:

@@ -37,6 +37,9 @@ class Account(Protocol):
     def type_name(self, type_id: str) -> str:
         """Name of an instance type, such as standard.micro."""
 
+    def full(self) -> str:
+        """Which quotas are used up, and the next step; empty if none is. Raises nothing."""
+
     def delete_server(self, server_id: str) -> None:
         """Ask for an instance's end; one that is gone already is fine."""
 

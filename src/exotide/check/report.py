@@ -14,24 +14,39 @@ from rich.text import Text
 
 from .model import Result, Status
 
-STYLES: Final = {Status.PASSED: "green", Status.FAILED: "bold red", Status.SKIPPED: "yellow"}
+STYLES: Final = {
+    Status.PASSED: "green",
+    Status.LATE: "bold yellow",
+    Status.FAILED: "bold red",
+    Status.SKIPPED: "yellow",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A run that has ended."""
 
+    cloud: str
+    """`exoscale` or `local`."""
     endpoint: str
     zone: str
     took_s: float
     results: tuple[Result, ...]
     left: tuple[str, ...] = ()
     """What could not be removed, and what to do about it."""
+    stopped: int | None = None
+    """Exit status of who was stopped half-way. None: all checks were made."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed and nothing was left."""
-        return not self.left and all(each.status is not Status.FAILED for each in self.results)
+        """Whether all checks were made, nothing failed and nothing was left."""
+        has_failed = any(each.status is Status.FAILED for each in self.results)
+        return not (self.left or has_failed or self.stopped)
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 something failed or is left, else that of a stop."""
+        return self.stopped or (0 if self.passed else 1)
 
     @property
     def counts(self) -> dict[Status, int]:
@@ -44,6 +59,8 @@ def to_json(report: Report) -> str:
     """Write a report; the fields are those of the guide."""
     raw = {
         "passed": report.passed,
+        "stopped": report.stopped is not None,
+        "cloud": report.cloud,
         "endpoint": report.endpoint,
         "zone": report.zone,
         "took_s": report.took_s,
@@ -67,13 +84,15 @@ def to_table(report: Report) -> RenderableType:
         took = "" if each.status is Status.SKIPPED else f"{each.took_s:.1f} s"
         cells = (Text(mark, style=STYLES[each.status]), str(each.part), took)
         table.add_row(*cells, Text(each.says), Text(each.seen))
-    return Group(table, Text(), *_advice(report.results), *_left(report), Text(summary(report)))
+    lines = (*_advice(report.results), *_left(report), *_lateness(report), Text(summary(report)))
+    return Group(table, Text(), *lines)
 
 
 def summary(report: Report) -> str:
     """Say it in one line."""
     counts = ", ".join(f"{count} {status}" for status, count in report.counts.items())
-    return f"{counts}, in {report.took_s:.0f} s"
+    stopped = "; stopped before all were made, and cleaned up" if report.stopped else ""
+    return f"{counts}, in {report.took_s:.0f} s{stopped}"
 
 
 def _advice(results: Sequence[Result]) -> list[Text]:
@@ -84,6 +103,12 @@ def _advice(results: Sequence[Result]) -> list[Text]:
             lines.append(Text(f"  seen: {each.seen}"))
             lines.append(Text(f"  to do: {each.hint or 'see above'}\n"))
     return lines
+
+
+def _lateness(report: Report) -> list[Text]:
+    if not report.counts[Status.LATE]:
+        return []
+    return [Text("passed late: after the contract's time, before this run's patience was over\n")]
 
 
 def _left(report: Report) -> list[Text]:

@@ -21,12 +21,31 @@ GROWTH: Final = 1.3
 FAULTS: Final = (StackError, CheckError)
 
 
-def perform(checks: Sequence[Check], scene: Scene, screen: Screen) -> tuple[Result, ...]:
-    """Make all checks, whatever becomes of each."""
-    results: dict[str, Result] = {}
+def perform(
+    checks: Sequence[Check], scene: Scene, screen: Screen, results: dict[str, Result]
+) -> None:
+    """
+    Make all checks, whatever becomes of each.
+
+    Args:
+        results: By the checks' ids, as each ends: what there is if this is stopped half-way.
+    """
     for batch in batches(checks):
         _together(batch, scene, screen, results)
-    return tuple(results[check.id] for check in checks)
+
+
+def in_order(
+    checks: Sequence[Check], results: Mapping[str, Result], *, otherwise: str
+) -> tuple[Result, ...]:
+    """
+    Give a result for every check.
+
+    Args:
+        otherwise: Why some have none.
+    """
+    return tuple(
+        results.get(check.id) or _result(check, Status.SKIPPED, seen=otherwise) for check in checks
+    )
 
 
 def batches(checks: Sequence[Check]) -> list[list[Check]]:
@@ -66,7 +85,7 @@ def _together(
 
 def _ended(result: Result, scene: Scene, screen: Screen, results: dict[str, Result]) -> None:
     results[result.id] = result
-    if result.status is Status.PASSED:
+    if result.status in {Status.PASSED, Status.LATE}:
         scene.note(result.id)
     screen.say(line(result))
 
@@ -74,13 +93,12 @@ def _ended(result: Result, scene: Scene, screen: Screen, results: dict[str, Resu
 def line(result: Result) -> str:
     """One result as one line of progress."""
     mark = result.status.upper() if result.status is Status.FAILED else result.status
-    return f"{mark:<7}  {result.took_s:5.0f} s  {result.says}: {result.seen}"
+    return f"{mark:<11}  {result.took_s:5.0f} s  {result.says}: {result.seen}"
 
 
-def sentence(check: Check, *, patience: float = 1.0) -> str:
-    """What a check says, with its time limit."""
-    within_s = check.within_s * patience
-    return f"{check.says} within {within_s:g} s" if within_s else check.says
+def sentence(check: Check) -> str:
+    """What a check says, with the contract's time limit."""
+    return f"{check.says} within {check.within_s:g} s" if check.within_s else check.says
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +110,8 @@ class _Trial:
     screen: Screen
     began: float = 0.0
     fine_since: float | None = None
+    is_overdue: bool = False
+    """A look was still wrong when the contract's time was over."""
     last: str = "begun"
     """What was seen last."""
 
@@ -109,9 +129,12 @@ class _Trial:
 
     def look(self) -> Result | None:
         """Look once; gives a result as soon as it is decided."""
-        seen, is_fault = _safely(self.check.look, self.scene)
+        seen, fault = _safely(self.check.look, self.scene)
         self.last = seen.text
-        if not self._decided(seen, is_fault=is_fault):
+        # While the API has a fault, nothing is known of what it would have shown.
+        if not (seen.fine or isinstance(fault, StackError)):
+            self.is_overdue |= self._passed_s() >= self.check.within_s > 0
+        if not self._decided(seen, is_fault=fault is not None):
             return None
         return self._passed(seen.text) if seen.fine else self._failed(seen.text)
 
@@ -139,15 +162,17 @@ class _Trial:
         return self.scene.clock.now() - self.scene.moments.get(self.check.since, self.began)
 
     def _limit_s(self) -> float:
-        return self.check.within_s * self.scene.options.patience
+        options = self.scene.options
+        more_s = self.check.slower_s if options.is_slow else 0.0
+        return (self.check.within_s + more_s) * options.patience
 
     def _failed(self, text: str) -> Result:
         advice, _ = _safely(_advice(self.check.advise), self.scene)
         return replace(self._passed(text), status=Status.FAILED, hint=advice.text)
 
     def _passed(self, text: str) -> Result:
-        patience, took_s = self.scene.options.patience, self._passed_s()
-        return _result(self.check, Status.PASSED, took_s=took_s, seen=text, patience=patience)
+        status = Status.LATE if self.is_overdue else Status.PASSED
+        return _result(self.check, status, took_s=self._passed_s(), seen=text)
 
 
 def _why_skip(check: Check, scene: Scene, results: Mapping[str, Result]) -> str:
@@ -166,13 +191,13 @@ def _why_skip(check: Check, scene: Scene, results: Mapping[str, Result]) -> str:
     return ""
 
 
-def _safely(look: Callable[[Scene], Seen], scene: Scene) -> tuple[Seen, bool]:
+def _safely(look: Callable[[Scene], Seen], scene: Scene) -> tuple[Seen, Exception | None]:
     """Look; a fault is something seen, too, and told apart."""
     try:
-        return look(scene), False
+        return look(scene), None
     except FAULTS as fault:
         is_final = isinstance(fault, AccessDenied | ProgramFault)
-        return Seen(fine=False, text=_first_line(fault), final=is_final), True
+        return Seen(fine=False, text=_first_line(fault), final=is_final), fault
 
 
 def _advice(advise: Callable[[Scene], str]) -> Callable[[Scene], Seen]:
@@ -183,13 +208,11 @@ def _first_line(fault: Exception) -> str:
     return str(fault).partition("\n")[0]
 
 
-def _result(
-    check: Check, status: Status, *, seen: str, took_s: float = 0.0, patience: float = 1.0
-) -> Result:
+def _result(check: Check, status: Status, *, seen: str, took_s: float = 0.0) -> Result:
     return Result(
         id=check.id,
         part=check.parts[0],
-        says=sentence(check, patience=patience),
+        says=sentence(check),
         status=status,
         took_s=round(took_s, 1),
         seen=seen,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from .errors import WebFault
 from .model import Seen
-from .monitoring import average
+from .monitoring import COUNTED, average
 from .prometheus import understood
 from .scene import Scene
 
@@ -34,7 +34,7 @@ def advise_grown(scene: Scene) -> str:
     if cpu is None:
         return "Prometheus has no CPU of the members, so that no alert can fire"
     if cpu < 0.8:
-        return f"the average CPU is {cpu:.0%} only: the alert needs more than 80 %"
+        return f"the average CPU is {cpu:.0%} only: the alert needs more than 80 %; {COUNTED}"
     decision = _last_decision(scene)
     if not decision:
         return (
@@ -60,19 +60,26 @@ def no_loops(scene: Scene) -> str:
 
 
 def none_lost(scene: Scene) -> Seen:
-    """Count the answers that were not 200."""
+    """
+    Count the answers that were not 200.
+
+    Where a member left meanwhile, its requests may be lost: no cloud promises to let them end.
+    """
     asked = sum(scene.answers.values())
     lost = {answer: count for answer, count in scene.answers.items() if answer != "200"}
     shown = "; ".join(f"{count} times {answer}" for answer, count in sorted(lost.items()))
     text = f"{asked} requests, {shown or 'all answered 200'}"
-    return Seen(fine=asked > 0 and not lost, final=True, text=text)
+    gone = scene.members_before - scene.pool().member_ids if lost else frozenset()
+    if gone:
+        text += f"; {len(gone)} of the first members left meanwhile, which may lose requests"
+    return Seen(fine=asked > 0 and (not lost or bool(gone)), final=True, text=text)
 
 
 def advise_lost(_: Scene) -> str:
     """Tell how requests get lost."""
     return (
-        "a member must answer what it has begun before it goes: on a member, "
-        "journalctl -u slowapp; TimeoutStopSec of its unit"
+        "no member left, so each must have answered: was one unhealthy under the load, or not "
+        "ready when its first requests came? on a member: journalctl -u slowapp"
     )
 
 
@@ -86,7 +93,7 @@ def advise_shrunk(scene: Scene) -> str:
     """Tell which link of the chain it is."""
     cpu = average(scene)
     if cpu is not None and cpu > 0.2:
-        return f"the average CPU is still {cpu:.0%}: the alert needs less than 20 %"
+        return f"the average CPU is still {cpu:.0%}: the alert needs less than 20 %; {COUNTED}"
     decision = _last_decision(scene)
     return f"the autoscaler's last decision: {decision.get('text', 'unknown')}; {scene.status_url}"
 

@@ -34,6 +34,8 @@ class Options:
     """How many times faster than the contract the stack's alerts are."""
     patience: float = 1.0
     """Multiplies every time limit."""
+    is_slow: bool = False
+    """Whether servers take as long to come as on the real cloud."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,8 +52,8 @@ class Scene:
     """Whatever an act starts or makes is ended or removed by it."""
     own_pool: ExitStack = field(default_factory=ExitStack)
     """The same for the pool that is the checks' own: it costs money."""
-    left: list[str] = field(default_factory=list)
-    """What could not be removed, and why."""
+    left: dict[str, str] = field(default_factory=dict)
+    """What could not be removed, by name, and why."""
     moments: dict[str, float] = field(default_factory=dict)
     """When checks passed, by id, and what acts have noted."""
     pool_id: str = ""
@@ -65,6 +67,8 @@ class Scene:
     """The busiest member's share before the load."""
     size_before: int = 0
     """The pool's size before the load."""
+    members_before: frozenset[str] = frozenset()
+    """The pool's members before the load."""
     loops: Loops | None = None
     answers: dict[str, int] = field(default_factory=dict)
     """How many requests of the loops got which answer, once they have ended."""
@@ -118,7 +122,12 @@ class Scene:
         return [thing for thing in things if owner(thing, stacks) == name]
 
     def remove_at_end(self, name: str) -> None:
-        """Have the checks' own pool removed, whatever happens."""
+        """
+        Have the checks' own pool removed, whatever happens.
+
+        In the end once more, as whoever is stopped may be so in the midst of the first removal.
+        """
+        self.cleanup.callback(self._remove_pools, name)
         self.cleanup.callback(self.own_pool.close)
         self.own_pool.callback(self._remove_pools, name)
 
@@ -127,7 +136,9 @@ class Scene:
             self.account.remove_pools(name)
         except StackError as error:
             command = f"exo compute instance-pool delete {name} --zone {self.options.zone}"
-            self.left.append(f"instance pool {name}, it costs money: {command}; {error}")
+            self.left[name] = f"instance pool {name}, it costs money: {command}; {error}"
+        else:
+            self.left.pop(name, None)
 
     def note(self, moment: str) -> None:
         """Remember that something happened now."""

@@ -10,25 +10,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from exotide.access.errors import NoAccess
+from exotide.access.rights import LOOKING, try_rights
 from exotide.stack.api import connect
-from exotide.stack.errors import AccessDenied, StackError
+from exotide.stack.errors import StackError
 from exotide.stack.waiting import Patience
+from exotide.stopping import Stopped
 
 from .access import Access, grafana_password, read_access
 from .account import ExoscaleAccount
 from .contract import chosen
 from .errors import CannotRun
-from .model import Check
+from .model import Check, Result
 from .plan import announcement
 from .ports import Program, Screen
 from .programs import LocalPrograms
 from .report import Report
-from .runner import perform
+from .runner import in_order, perform
 from .scene import Options, Scene
 from .things import Pool
 from .web import HttpLoad, HttpWeb, open_client
 
 PATIENCE: Final = Patience(longest_s=3.0, limit_s=300.0)
+SLOW_PATIENCE: Final = Patience(longest_s=3.0, limit_s=900.0)
 SMALLEST: Final = "standard.micro"
 
 
@@ -39,6 +43,8 @@ class Order:
     parts: tuple[int, ...]
     zone: str = ""
     """Empty: as the environment says."""
+    is_slow: bool | None = None
+    """Whether servers are waited for as on the real cloud. None: as the endpoint is."""
     name: str = ""
     http_port: int = 80
     yes: bool = False
@@ -75,12 +81,19 @@ def run(
 
     Raises:
         CannotRun: before anything was done.
-        Stopped: someone asked to; what the checks had made is removed.
+        Stopped: someone asked to before the first check.
     """
     _decided(order, can_ask=confirm is not None)
     access = read_access(environ, zone=order.zone)
-    with connect(access.settings(), PATIENCE) as api, ExitStack() as closing:
+    is_slow = access.is_public if order.is_slow is None else order.is_slow
+    for line in (access.cloud.line, access.remark):
+        if line:
+            screen.say(line)
+    patience = SLOW_PATIENCE if is_slow else PATIENCE
+    with connect(access.settings(), patience) as api, ExitStack() as closing:
         account = ExoscaleAccount(api=api)
+        checks = chosen(order.parts)
+        screen.say(_allowed(account, checks, order))
         pools = _first_look(account, access)
         scene = Scene(
             account=account,
@@ -88,32 +101,58 @@ def run(
             load=HttpLoad(),
             programs=_programs(order, access, closing),
             clock=RealClock(),
-            options=_options(order, access, environ, pools),
+            options=_options(order, access, environ, pools, is_slow=is_slow),
         )
-        checks = chosen(order.parts)
-        screen.say(f"checking the stack in {access.zone} at {access.endpoint}")
-        lines = announcement(checks, member_type=_member_type(scene, pools))
-        _agree(order, lines, screen, confirm)
+        member_type = _member_type(scene, pools)
+        _agree(
+            order, announcement(checks, member_type=member_type, is_slow=is_slow), screen, confirm
+        )
         return _perform(checks, scene, screen, access)
 
 
 def _perform(checks: tuple[Check, ...], scene: Scene, screen: Screen, access: Access) -> Report:
-    began = scene.clock.now()
+    began, results, stopped = scene.clock.now(), dict[str, Result](), None
     try:
-        results = perform(checks, scene, screen)
-        took_s = scene.clock.now() - began
-    finally:
+        try:
+            perform(checks, scene, screen, results)
+        except Stopped:
+            screen.say("stopped: ending what runs, and removing what was made")
+            raise
+        finally:
+            took_s = scene.clock.now() - began
+            scene.cleanup.close()
+    except Stopped as stop:
+        # Whoever is stopped while cleaning up cleans up all the same: later signals are ignored.
         scene.cleanup.close()
+        stopped = stop.exit_code
+    finally:
         screen.close()
-        for left in scene.left:
-            screen.say(f"LEFT OVER {left}")
     return Report(
+        cloud=access.cloud.kind,
         endpoint=access.endpoint,
         zone=access.zone,
         took_s=round(took_s, 1),
-        results=results,
-        left=tuple(scene.left),
+        results=in_order(checks, results, otherwise="not made: stopped before its end"),
+        left=tuple(scene.left.values()),
+        stopped=stopped,
     )
+
+
+def _allowed(account: ExoscaleAccount, checks: tuple[Check, ...], order: Order) -> str:
+    """See that the key may do what the checks do; gives what is to be said of it."""
+    wanted = [*LOOKING]
+    if not order.look_only:
+        wanted += [right for check in checks for right in check.rights]
+    try:
+        found = try_rights(account.api, wanted)
+    except (NoAccess, StackError) as error:
+        raise CannotRun(str(error)) from error
+    if found.missing:
+        raise CannotRun(
+            f"the key may not do what these checks need; nothing was done\n{found.table}\n"
+            "use a key whose role allows these; --look-only needs the lists alone"
+        )
+    return found.remark(right.service for right in wanted)
 
 
 def _decided(order: Order, *, can_ask: bool) -> None:
@@ -127,17 +166,19 @@ def _decided(order: Order, *, can_ask: bool) -> None:
 
 
 def _first_look(account: ExoscaleAccount, access: Access) -> list[Pool]:
-    """See that endpoint and key are good."""
     try:
         return account.pools()
-    except AccessDenied as error:
-        raise CannotRun(f"the API key is refused: {error}") from error
     except StackError as error:
         raise CannotRun(f"{access.endpoint} cannot be used: {error}") from error
 
 
 def _options(
-    order: Order, access: Access, environ: Mapping[str, str], pools: list[Pool]
+    order: Order,
+    access: Access,
+    environ: Mapping[str, str],
+    pools: list[Pool],
+    *,
+    is_slow: bool,
 ) -> Options:
     ids = frozenset(pool.id for pool in pools)
     return Options(
@@ -147,6 +188,7 @@ def _options(
         look_only=order.look_only,
         speed=order.speed,
         patience=order.patience,
+        is_slow=is_slow,
         grafana_password=grafana_password(
             environ, file=order.password_file, folder=Path.cwd(), pool_ids=ids
         ),
