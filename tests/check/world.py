@@ -388,6 +388,9 @@ class World:
             return _vector(dict.fromkeys(members, self.cpu) | self.lines)
         if "pool_cpu:avg" in expression:
             return _vector({"": 100 * self.cpu})
+        if "by (mode)" in expression:
+            parts = ({"metric": {"mode": mode}, "value": [0, "1"]} for mode in ("user", "steal"))
+            return _data({"resultType": "vector", "result": list(parts)})
         return _vector({})
 
     def decisions(self, _: str, query: Mapping[str, str]) -> Answer:

@@ -117,9 +117,12 @@ def _alarms(scene: Scene) -> list[Alarm]:
 def _is_average(scene: Scene, query: str) -> bool:
     if "cpu" not in query.lower():
         return False
+    expression = _VARIABLE.sub("1m", query)
     try:
-        # A line of one member has the label `instance`, one of their average has none.
-        return scene.prometheus.by_instance(_VARIABLE.sub("1m", query)).keys() == {""}
+        # A line of one member has the label `instance`, one of their average has none; several such
+        # lines are parts of it.
+        single = len(scene.prometheus.values(expression)) == 1
+        return single and scene.prometheus.by_instance(expression).keys() == {""}
     except WebFault:
         return False
 
