@@ -6,7 +6,7 @@ locals {
   bundle_file = coalesce(var.bundle_file, "${path.module}/generated/bundle.tar.xz")
   bundle      = filebase64(local.bundle_file)
   # Four characters of base64 are three bytes: a part must hold whole ones.
-  first_chars = min(20800, length(local.bundle))
+  first_chars = min(21200, length(local.bundle))
 
   ssh_config = var.ssh_public_key == "" ? {} : { ssh_authorized_keys = [trimspace(var.ssh_public_key)] }
 

@@ -17,6 +17,9 @@ from typing import Any
 
 import httpx2
 
+SILENCE_S = 1.3
+"""Longer than a scrape may take at the tests' speed."""
+
 
 @dataclass
 class Member:
@@ -26,6 +29,14 @@ class Member:
     started_at: float = field(default_factory=time.monotonic)
     busy_s: float = 0.0
     read_at: float = field(default_factory=time.monotonic)
+    silent: bool = False
+    """Too busy to answer before the scrape is given up."""
+    answers_each_second_time: bool = False
+    asked: int = 0
+
+    def keeps_waiting(self) -> bool:
+        self.asked += 1
+        return self.silent or (self.answers_each_second_time and self.asked % 2 == 0)
 
     def metrics(self) -> str:
         now = time.monotonic()
@@ -52,6 +63,9 @@ class Sink:
             time.sleep(0.05)
 
 
+Process = subprocess.Popen[bytes]
+
+
 @contextmanager
 def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -68,6 +82,10 @@ def served(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
 def exporter(member: Member) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if member.keeps_waiting():
+                time.sleep(SILENCE_S)
+                self.close_connection = True
+                return
             body = member.metrics().encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -103,14 +121,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(log: Path, *command: str, env: Mapping[str, str] | None = None) -> Iterator[None]:
+def running(log: Path, *command: str, env: Mapping[str, str] | None = None) -> Iterator[Process]:
     environment = os.environ | (env or {})
     with (
         log.open("wb") as output,
         subprocess.Popen(command, stdout=output, stderr=output, env=environment) as child,
     ):
         try:
-            yield
+            yield child
         finally:
             child.terminate()
 

@@ -45,6 +45,13 @@ def alerts(speed: float = 1) -> dict[str, Any]:
     return {rule["alert"]: rule for rule in rules if "alert" in rule}
 
 
+def beside() -> list[dict[str, Any]]:
+    """Give the alerts that are no business of the autoscaler."""
+    (group,) = parsed("prometheus/rules/stack.yml")["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
+
+
 def test_promtool_agrees_with_every_rule_test() -> None:
     tests = sorted((MONITORING / "prometheus" / "tests").glob("*.test.yml"))
     assert tests
@@ -66,11 +73,14 @@ def test_at_speed_1_a_server_reads_the_committed_files_verbatim() -> None:
     assert all(files[name] == (MONITORING / name).read_text() for name in FILES)
 
 
-def test_a_rule_test_still_holds_after_a_round_trip_through_another_speed(tmp_path: Path) -> None:
+def test_every_rule_test_still_holds_after_a_round_trip_through_another_speed(
+    tmp_path: Path,
+) -> None:
     """Speed 1.0000001 rounds to the same durations, but takes the path of derived files."""
     written(tmp_path, 1.0000001)
     shutil.copytree(MONITORING / "prometheus" / "tests", tmp_path / "prometheus" / "tests")
-    run("promtool", "test", "rules", "pool-cpu.test.yml", cwd=tmp_path / "prometheus" / "tests")
+    tests = tmp_path / "prometheus" / "tests"
+    run("promtool", "test", "rules", *sorted(tests.glob("*.test.yml")), cwd=tests)
 
 
 def test_the_alerts_bear_the_names_and_labels_of_grafanas() -> None:
@@ -81,19 +91,47 @@ def test_the_alerts_bear_the_names_and_labels_of_grafanas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("speed", "window", "pending"),
+    ("speed", "window", "patience", "pending"),
     [
-        pytest.param(1, "1m", "1m", id="the-assignment"),
-        pytest.param(6, "10s", "10s", id="the-demo"),
-        pytest.param(60, "5s", "5s", id="the-floor"),
+        pytest.param(1, "1m", "30s", "1m", id="the-assignment"),
+        pytest.param(6, "10s", "5s", "10s", id="the-demo"),
+        pytest.param(60, "5s", "2s500ms", "5s", id="the-floor"),
     ],
 )
-def test_window_and_pending_time_shrink_with_the_speed_down_to_a_floor(
-    speed: float, window: str, pending: str
+def test_window_patience_and_pending_time_shrink_with_the_speed_down_to_a_floor(
+    speed: float, window: str, patience: str, pending: str
 ) -> None:
     text = monitoring_files(speed=speed)["prometheus/rules/pool-cpu.yml"]
-    assert set(re.findall(r"(?<=\[)\d\w*(?=\])", text)) == {window}
+    assert re.findall(r"\[(\d\w*)\]", text) == [window, window, patience]
+    assert re.findall(r"offset (\w+)", text) == [patience]
     assert {rule["for"] for rule in alerts(speed).values()} == {pending}
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_patience_and_what_prometheus_remembers_are_over_before_an_alert_fires(
+    speed: float,
+) -> None:
+    """Else the pool would shrink before a silent member counts, or by the average of before."""
+    text = monitoring_files(speed=speed)["prometheus/rules/pool-cpu.yml"]
+    pending_s, scrape_s = (
+        parse_s(alerts(speed)["CPU low"]["for"]),
+        parse_s(parsed("prometheus/prometheus.yml", speed)["global"]["scrape_interval"]),
+    )
+    (patience,) = set(re.findall(r"(?:offset |time\(exotide\S+\[)(\w+)", text))
+    assert 2 * scrape_s < parse_s(patience) <= pending_s / 2 + 0.001
+    arguments = monitoring_files(speed=speed)["prometheus/prometheus.args"].splitlines()
+    (lookback,) = (word.partition("lookback-delta=")[2] for word in arguments if "look" in word)
+    assert 4 * scrape_s < parse_s(lookback) < pending_s + scrape_s
+
+
+def test_every_time_of_the_other_alerts_shrinks_with_the_speed() -> None:
+    """A number in an expression would stay as it is, so there is none but nought and one."""
+    texts = [monitoring_files(speed=speed)["prometheus/rules/stack.yml"] for speed in (1, 60)]
+    times = [re.findall(r"(?:\[|offset |for: )(\w+)", text) for text in texts]
+    assert times[0] == ["15m", "15m", "5m", "5m", "5m", "5m", "11m", "5m"]
+    assert times[1] == ["15s", "15s", "5s", "5s", "5s", "5s", "11s", "5s"]
+    for rule in beside():
+        assert set(re.findall(r"(?<![\w.])\d+(?!\w)", rule["expr"])) <= {"0", "1"}
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
@@ -132,11 +170,29 @@ def test_only_the_two_conditions_call_and_only_while_they_fire() -> None:
         (("alertname=CPU high", "autoscale=up"), "scale-up"),
         (("alertname=CPU low", "autoscale=down"), "scale-down"),
         (("alertname=DiskFull",), "unrouted"),
+        (("alertname=CPU low", "autoscale=DOWN"), "unrouted"),
+        (("alertname=CPU low", "autoscale=down-not"), "unrouted"),
     ],
 )
 def test_alertmanager_routes_by_the_autoscale_label(labels: tuple[str, ...], receiver: str) -> None:
     config = "--config.file=alertmanager/alertmanager.yml"
     assert run("amtool", "config", "routes", "test", config, *labels).strip() == receiver
+
+
+def test_what_a_person_should_look_at_reaches_no_receiver() -> None:
+    config = "--config.file=alertmanager/alertmanager.yml"
+    assert len(beside()) == 7
+    for rule in beside():
+        labels = {"alertname": rule["alert"], "job": "members", "instance": "192.0.2.7:9100"}
+        assert "labels" not in rule
+        words = [f"{name}={value}" for name, value in labels.items()]
+        assert run("amtool", "config", "routes", "test", config, *words).strip() == "unrouted"
+
+
+def test_what_a_person_should_look_at_says_what_is_and_what_to_do() -> None:
+    for rule in beside():
+        assert set(rule["annotations"]) == {"summary", "description"}
+        assert all(len(text) < 110 for text in rule["annotations"].values())
 
 
 def test_no_secret_is_written_into_a_file() -> None:

@@ -18,6 +18,8 @@ import pytest
 import yaml
 from exotide_autoscaler.metrics import Metrics
 from exotide_servicediscovery.metrics import Metrics as DiscoveryMetrics
+from hypothesis import example, given
+from hypothesis import strategies as st
 from prometheus_client import generate_latest
 
 from exotide.check.grafana import calls, data_source, grafana_answers, rules, two_graphs
@@ -38,8 +40,8 @@ UNIT = (
     / "terraform/userdata/monitoring/root/etc/systemd/system/grafana-server.service.d/exotide.conf"
 )
 NAME = re.compile(r"\b(?:exotide|node)[a-z_:]*_[a-z_:]+\b|\bup\b")
-ELSEWHERE = {"up", "exotide:stack:eur_per_hour"}
-"""Prometheus makes the first itself; the second is in the rules that a stack's prices make."""
+ELSEWHERE = {"up", "node_cpu_seconds_total", "exotide:stack:eur_per_hour"}
+"""Of Prometheus itself, of the node exporter, and of the rules that a stack's prices make."""
 
 
 def parsed(name: str, speed: float = 1) -> Any:
@@ -57,17 +59,23 @@ def expressions() -> list[str]:
     return panels + [each["expr"] for each in shown["annotations"]["list"]]
 
 
-def test_every_query_of_the_dashboard_is_about_numbers_that_somebody_gives() -> None:
+def prometheus_rules(name: str) -> list[dict[str, Any]]:
+    (group,) = yaml.safe_load(monitoring_files()[f"prometheus/rules/{name}.yml"])["groups"]
+    found: list[dict[str, Any]] = group["rules"]
+    return found
+
+
+def test_every_query_of_dashboard_and_averages_is_about_numbers_that_somebody_gives() -> None:
     given = {
         family.split()[2]
         for registry in (Metrics().registry, DiscoveryMetrics().registry)
         for family in generate_latest(registry).decode().splitlines()
         if family.startswith("# TYPE")
     }
-    rules = yaml.safe_load(monitoring_files()["prometheus/rules/pool-cpu.yml"])
-    recorded = {rule.get("record") for rule in rules["groups"][0]["rules"]}
+    rules = prometheus_rules("pool-cpu")
+    recorded = {rule.get("record") for rule in rules}
     app = Path(__file__).parents[2] / "slowapp/slowapp.py"
-    for expression in expressions():
+    for expression in (*expressions(), *(rule["expr"] for rule in rules)):
         for name in NAME.findall(expression):
             if name.startswith("exotide_slowapp_"):
                 assert name.removeprefix("exotide_slowapp_") in app.read_text(), name
@@ -92,6 +100,52 @@ def test_the_two_graphs_of_the_assignment_show_the_thresholds_of_the_two_alerts(
         assert panel["targets"][0]["expr"] == rule["data"][0]["model"]["expr"]
         limits[rule["labels"]["autoscale"]] = (evaluator["type"], *evaluator["params"], rule["for"])
     assert limits == {"up": ("gt", 80, "1m"), "down": ("lt", 20, "1m")}
+
+
+def test_grafana_judges_the_very_series_that_prometheus_alerts_judge() -> None:
+    """With the limits in percent: a number of the one is above or below where the other's is."""
+    sides = {"gt": ">", "lt": "<"}
+    grafanas = {
+        rule["title"]: (rule["data"][0]["model"]["expr"], rule["data"][1]["model"]["conditions"])
+        for rule in parsed("provisioning/alerting/rules.yaml")["groups"][0]["rules"]
+    }
+    for rule in prometheus_rules("pool-cpu"):
+        if "alert" not in rule:
+            continue
+        expr, ((condition,)) = grafanas.pop(rule["alert"])
+        (limit,) = condition["evaluator"]["params"]
+        series = expr.removeprefix("100 * ")
+        side = sides[condition["evaluator"]["type"]]
+        assert rule["expr"] == f"{series} {side} {limit / 100:g}"
+    assert grafanas == {}
+
+
+@given(st.integers(0, 10**6))
+@example(200_000)
+@example(800_000)
+def test_percent_and_share_are_on_the_same_side_of_a_limit(millionths: int) -> None:
+    """The averages are rounded to millionths."""
+    ratio = millionths / 10**6
+    assert (100 * ratio > 80) == (ratio > 0.8)
+    assert (100 * ratio < 20) == (ratio < 0.2)
+
+
+def test_iowait_and_steal_are_shown_apart_as_parts_of_what_counts() -> None:
+    (panel,) = (each for each in dashboard()["panels"] if each["title"] == "What the CPU does")
+    (expr,) = (target["expr"] for target in panel["targets"])
+    counted = prometheus_rules("pool-cpu")[0]["expr"]
+    assert re.findall(r"mode\S\S?\"\w+\"", expr) == ['mode!="idle"']
+    assert 'mode!="idle"' in counted
+    coloured = [each["matcher"]["options"] for each in panel["fieldConfig"]["overrides"]]
+    assert coloured == ["iowait", "steal"]
+
+
+def test_the_dashboard_lists_each_alert_that_does_not_scale() -> None:
+    (shown,) = (each for each in expressions() if each.startswith("ALERTS"))
+    assert shown == 'ALERTS{alertstate="firing",autoscale=""}'
+    assert all("labels" not in rule for rule in prometheus_rules("stack"))
+    scaling = [rule for rule in prometheus_rules("pool-cpu") if "alert" in rule]
+    assert all(rule["labels"]["autoscale"] for rule in scaling)
 
 
 def test_missing_data_errors_and_resolved_alerts_never_scale() -> None:

@@ -56,6 +56,8 @@ def test_comments_stay_behind_and_nothing_else_does() -> None:
     for name in parsed:
         assert yaml.safe_load(files[name]) == yaml.safe_load(whole[name])
         assert not re.search(r"(?m)^\s*#", files[name])
+    for name in ("srv/grafana/dashboards/pool.json", "srv/alertmanager/self.json"):
+        assert json.loads(files[name]) == json.loads(whole[name])
     for path in (bundle.ROOT / "terraform/userdata/monitoring/root").rglob("*.*"):
         if path.is_file():
             kept = files[str(path.relative_to(bundle.ROOT / "terraform/userdata/monitoring/root"))]

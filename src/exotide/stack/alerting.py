@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from .durations import quicken
+from .durations import parse_s, quicken
 from .errors import StackError
 
 SCRAPE_FLOOR_S: Final = 1.0
@@ -20,6 +20,7 @@ WINDOW_FLOOR_S: Final = 5.0
 FILES: Final = (
     "prometheus/prometheus.yml",
     "prometheus/rules/pool-cpu.yml",
+    "prometheus/rules/stack.yml",
     "alertmanager/alertmanager.yml",
 )
 """What the server reads, below /srv there and below `monitoring/` here."""
@@ -47,8 +48,9 @@ _FLOOR_S: Final = {
     "group_interval": 0.0,
     "repeat_interval": 0.0,
 }
-_RANGE: Final = re.compile(r"\[(\w+)\]")
+_RANGE: Final = re.compile(r"(?<=\[)\w+(?=\])|(?<=\boffset )\w+")
 _RESEND: Final = "1m"
+_LOOKBACK: Final = "30s"
 
 
 def monitoring_files(*, speed: float = 1.0, folder: Path | None = None) -> dict[str, str]:
@@ -63,9 +65,20 @@ def monitoring_files(*, speed: float = 1.0, folder: Path | None = None) -> dict[
     files = {name: (source / name).read_text(encoding="utf-8") for name in FILES}
     if speed != 1:
         files = {name: _quickened(text, speed) for name, text in files.items()}
-    resend = quicken(_RESEND, speed=speed, floor_s=SCRAPE_FLOOR_S)
     files["alertmanager/self.json"] = '[{"targets": ["127.0.0.1:9093"]}]\n'
-    return files | {"prometheus/prometheus.args": f"--rules.alert.resend-delay={resend}\n"}
+    return files | {"prometheus/prometheus.args": _arguments(speed)}
+
+
+def _arguments(speed: float) -> str:
+    """
+    What Prometheus is started with, one argument a line.
+
+    It looks back no further than a few scrapes: after a restart, the average of before would else
+    be judged for five minutes though nobody answers, and members that have gone would be listed.
+    """
+    resend = quicken(_RESEND, speed=speed, floor_s=SCRAPE_FLOOR_S)
+    lookback = quicken(_LOOKBACK, speed=speed, floor_s=WINDOW_FLOOR_S)
+    return f"--rules.alert.resend-delay={resend}\n--query.lookback-delta={lookback}\n"
 
 
 def grafana_files(*, speed: float = 1.0, folder: Path | None = None) -> dict[str, str]:
@@ -114,6 +127,11 @@ def _value(key: str, value: Any, speed: float, floors: Mapping[str, float]) -> A
         return quicken(value, speed=speed, floor_s=floors[key])
     if key == "expr":
         return _RANGE.sub(
-            lambda match: f"[{quicken(match[1], speed=speed, floor_s=WINDOW_FLOOR_S)}]", value
+            lambda match: quicken(match[0], speed=speed, floor_s=_floor_s(match[0])), value
         )
     return _walk(value, speed, floors)
+
+
+def _floor_s(window: str) -> float:
+    """Keep what is shorter than a minute in proportion: patience stays below the pending time."""
+    return WINDOW_FLOOR_S * min(1.0, parse_s(window) / 60)

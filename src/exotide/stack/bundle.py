@@ -3,14 +3,15 @@ The monitoring server's files as one small archive, for servers that get everyth
 
     python -m exotide.stack.bundle [--speed N] [FOLDER]      `make bundle` writes the committed one
 
-Comments and docstrings stay behind: user-data is small. Names and annotations stay, so that a
-traceback can be read.
+Comments, docstrings and the blanks of JSON stay behind: user-data is small. Names and annotations
+stay, so that a traceback can be read.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import lzma
 import tarfile
 import tomllib
@@ -47,7 +48,7 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
         if path.is_file():
             files[str(path.relative_to(ROOT / _TREE))] = path.read_text(encoding="utf-8")
     # The process servers read these arguments from a file; Debian's unit has its own.
-    extra = files.pop("srv/prometheus/prometheus.args").strip()
+    extra = " ".join(files.pop("srv/prometheus/prometheus.args").split())
     files["etc/default/prometheus"] = files["etc/default/prometheus"].replace('"\n', f' {extra}"\n')
     files = {name: _plain(name, text) for name, text in files.items()}
     for agent in AGENTS:
@@ -93,6 +94,8 @@ def _agent(agent: str) -> dict[str, str]:
 
 
 def _plain(name: str, text: str) -> str:
+    if Path(name).suffix == ".json":
+        return json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
     if Path(name).suffix not in COMMENTED:
         return text
     lines = text.splitlines(keepends=True)
