@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import Any
 
 import pytest
+from exoscale.api.exceptions import ExoscaleAPIAuthException
 
 from exotide.cloud.api.catalogue import INSTANCE_TYPES
 from exotide.cloud.testing import FakeServers
@@ -112,15 +113,22 @@ def test_a_protected_instance_is_not_destroyed_in_any_way(account: Account, clie
     oldest, newest = account.members(pool)
     account.done(client.add_instance_protection(id=oldest))
     account.done(client.add_instance_protection(id=oldest))
-    protected = "is protected; remove its protection first"
-    with refused(409, protected):
-        client.delete_instance(id=oldest)
-    with refused(409, protected):
-        client.evict_instance_pool_members(id=pool, instances=[newest, oldest])
-    with refused(409, protected):
-        client.scale_instance_pool(id=pool, size=1)
-    with refused(409, protected):
-        client.delete_instance_pool(id=pool)
+    changes: dict[str, Any] = {
+        "delete-instance": lambda: client.delete_instance(id=oldest),
+        "evict-instance-pool-members": lambda: client.evict_instance_pool_members(
+            id=pool, instances=[newest, oldest]
+        ),
+        "scale-instance-pool": lambda: client.scale_instance_pool(id=pool, size=1),
+        "delete-instance-pool": lambda: client.delete_instance_pool(id=pool),
+    }
+    for operation, change in changes.items():
+        said = (
+            f"Operation {operation} on resource {oldest} is forbidden "
+            "- reason: manual instance protection"
+        )
+        with pytest.raises(ExoscaleAPIAuthException, match=said) as forbidden:
+            change()
+        assert forbidden.value.response.status_code == 403
     assert client.get_instance_pool(id=pool)["state"] == "running"
     account.done(client.evict_instance_pool_members(id=pool, instances=[newest]))
     account.done(client.remove_instance_protection(id=oldest))

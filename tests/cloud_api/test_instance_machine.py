@@ -13,7 +13,7 @@ from exotide.cloud.api.states import InstanceState
 
 from .asgi import INSTANCE, POOL, LocalApi
 
-ORDINARY = {200, 400, 404, 409, 412}
+ORDINARY = {200, 400, 403, 404, 409, 412}
 SIZES = ("micro", "tiny", "extra-large")
 TYPES = [{"id": kind.id} for kind in INSTANCE_TYPES.values() if kind.size in SIZES]
 numbers = st.integers(0, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
@@ -19,6 +20,17 @@ from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import World
 from exotide.cloud.errors import StateDamaged
 from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.faults.model import (
+    BootFailure,
+    Duration,
+    Effect,
+    FallBack,
+    Fault,
+    Shortfall,
+    Staggered,
+    StuckState,
+    Timing,
+)
 from exotide.cloud.state.keeper import Keeper
 from exotide.cloud.state.store import FILE, Changes, Store
 from exotide.cloud.testing import FakeServers, RunningCloud, running_cloud
@@ -27,6 +39,8 @@ from tests.cloud_api.conftest import Account
 PUBLIC_KEY = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb6hVJ3v0cFq0Ws0vMvFnGvXaP0CqHqOSVnKpMcX0mP me@here"
 )
+
+HOUR = Duration(first=3_600.0)
 
 
 class Life:
@@ -309,3 +323,59 @@ def test_answers_to_many_at_once_share_their_transactions(life: Begin) -> None:
         assert len(before["groups"]) == 12
     with life(first) as second:
         assert second.everything() == before
+
+
+def test_a_folder_from_before_pools_had_a_size_of_their_own_is_read(
+    life: Begin, tmp_path: Path
+) -> None:
+    with life() as first:
+        pool, *_ = stack(first)
+        before = first.everything()
+    with Store(tmp_path / "state") as store:
+        (stored,) = (json.loads(text) for kind, _, text in store.read() if kind == "pools")
+        assert (stored.pop("size"), stored.pop("is_size_late")) == (3, False)
+        store.write(Changes(put={("pools", pool): json.dumps(stored).encode()}))
+    with life(first) as second:
+        second.cloud.settle()
+        assert second.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("effect", "size"),
+    [
+        (Shortfall(comes=1), 5),
+        (Shortfall(comes=1, gives_up=True), 5),
+        (Staggered(delay_s=HOUR, late_size=True), 5),
+        (Staggered(delay_s=HOUR, late_size=True), 1),
+        (FallBack(delay_s=HOUR), 5),
+        (FallBack(delay_s=HOUR), 1),
+        (FallBack(delay_s=HOUR, fresh=True), 1),
+        (StuckState(), 5),
+        (StuckState(state="degraded", accepts=True), 1),
+        (BootFailure(stays=True), 5),
+    ],
+    ids=lambda value: getattr(value, "kind", str(value)),
+)
+def test_faults_do_not_survive_and_what_they_held_is_finished(
+    life: Begin, effect: Effect, size: int
+) -> None:
+    with life() as first:
+        pool, _, service = stack(first)
+        faults = first.cloud.cloud.world.faults
+        first.cloud.on_loop(lambda: faults.add(Fault(effect=effect, timing=Timing(seed=1))))
+        first.client.scale_instance_pool(id=pool, size=size)
+        if not isinstance(effect, Staggered):
+            first.cloud.settle()
+    with life(first) as second:
+        second.cloud.settle()
+        shown = second.client.get_instance_pool(id=pool)
+        wanted = 4 if effect == Shortfall(comes=1, gives_up=True) else size
+        assert (shown["size"], len(shown["instances"]), shown["state"]) == (
+            *(wanted, wanted),
+            "running",
+        )
+        listed = second.client.list_instances()["instances"]
+        assert {each["id"] for each in listed} == set(second.account.members(pool))
+        assert {each["state"] for each in listed} == {"running"}
+        assert set(second.servers.running) == set(second.account.members(pool))
+        assert sorted(second.balancers.members[service]) == sorted(second.account.ips(pool))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import http.client
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import pytest
 import structlog
 
+from exotide.cloud import control
 from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
 from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import Pace
+from exotide.cloud.command import app
+from exotide.cloud.directory import Entry, publish
+from exotide.cloud.drivers import Character
 from exotide.cloud.faults.engine import Armed
 from exotide.cloud.faults.model import Effect, Fault, Selector, Timing
 from exotide.cloud.testing import FakeServers, RunningCloud, running_cloud
@@ -85,14 +94,18 @@ class Site:
         """Send one signed request; give status, headers (names in lower case) and body."""
         access, content = self.cloud.access, b"" if body is None else json.dumps(body).encode()
         full = f"/z/{access.zone}/v2{path}"
+        place, _, query = full.partition("?")
+        arguments = parse_qsl(query)
+        names = [name for name, _ in arguments]
         expires = str(int(time.time()) + 600)
         signature = sign(
-            SignedRequest(method=method, path=full, body=content),
+            SignedRequest(method=method, path=place, body=content, query=arguments),
             secret=access.secret,
-            query_args=(),
+            query_args=names,
             expires=expires,
         )
-        header = f"EXO2-HMAC-SHA256 credential={access.key},expires={expires}"
+        signed = f",signed-query-args={';'.join(names)}" if names else ""
+        header = f"EXO2-HMAC-SHA256 credential={access.key}{signed},expires={expires}"
         connection = over or self.connect()
         try:
             headers = {"Authorization": f"{header},signature={signature}"}
@@ -142,3 +155,44 @@ def site() -> Iterator[Site]:
     servers = FakeServers()
     with running_cloud(servers=servers, pace=Pace(retry_s=0.01)) as cloud:
         yield Site(cloud=cloud, servers=servers)
+
+
+@pytest.fixture
+def folder(site: Site, tmp_path: Path) -> Iterator[Path]:
+    """A run folder in which the site's cloud is found, and its control API listens."""
+    home = tmp_path / "abc123"
+    home.mkdir()
+    cloud = site.cloud.cloud
+    stack = AsyncExitStack()
+
+    async def enter() -> None:
+        await stack.enter_async_context(control.serving(cloud.world, home))
+
+    site.on_loop_async(enter())
+    entry = Entry(
+        cloud_id="abc123",
+        pid=os.getpid(),
+        access=cloud.access,
+        fabric_ip="",
+        character=Character(servers="none"),
+    )
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        publish(home, entry)
+        yield tmp_path
+    site.on_loop_async(stack.aclose())
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `exotide cloud ...`; give exit code, output and errors."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = app([*words, "--run-dir", str(folder)], result_action="return_value")
+        said = capsys.readouterr()
+        return int(code), said.out, said.err
+
+    return call

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import dataclasses
 import json
-import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -17,55 +15,15 @@ from hypothesis import strategies as st
 
 from exotide.cloud import control
 from exotide.cloud.api.errors import Invalid
-from exotide.cloud.command import app
 from exotide.cloud.control_client import ControlClient, ControlFailed
-from exotide.cloud.directory import Entry, publish
+from exotide.cloud.control_command import Kind, Wanted, fault
+from exotide.cloud.directory import Entry
 from exotide.cloud.drivers import Character
 from exotide.cloud.faults.engine import Armed
+from exotide.cloud.faults.model import Effect, Selector, Timing
 from exotide.cloud.faults.reading import KINDS, read_fault, show_fault
 
-from .conftest import Site
-
-
-@pytest.fixture
-def folder(site: Site, tmp_path: Path) -> Iterator[Path]:
-    """A run folder in which the site's cloud is found, and its control API listens."""
-    home = tmp_path / "abc123"
-    home.mkdir()
-    cloud = site.cloud.cloud
-    stack = AsyncExitStack()
-
-    async def enter() -> None:
-        await stack.enter_async_context(control.serving(cloud.world, cloud.operation_faults, home))
-
-    site.on_loop_async(enter())
-    entry = Entry(
-        cloud_id="abc123",
-        pid=os.getpid(),
-        access=cloud.access,
-        fabric_ip="",
-        character=Character(servers="none"),
-    )
-    with (home / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        publish(home, entry)
-        yield tmp_path
-    site.on_loop_async(stack.aclose())
-
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `exotide cloud ...`; give exit code, output and errors."""
-
-    def call(*words: str) -> tuple[int, str, str]:
-        code = app([*words, "--run-dir", str(folder)], result_action="return_value")
-        said = capsys.readouterr()
-        return int(code), said.out, said.err
-
-    return call
+from .conftest import Run, Site
 
 
 def test_only_the_owner_may_open_the_socket(folder: Path) -> None:
@@ -83,7 +41,7 @@ def test_a_fault_is_added_listed_met_and_removed(site: Site, run: Run) -> None:
     _, out, _ = run("fault", "list", "--json")
     (shown,) = json.loads(out)["faults"]
     assert (shown["kind"], shown["seen"], shown["struck"], shown["seed"]) == ("latency", 1, 1, 7)
-    assert run("fault", "remove", "f1")[1] == "fault f1 is removed; 0 operations go on\n"
+    assert run("fault", "remove", "f1")[1] == "fault f1 is removed; it held 0\n"
     assert run("fault", "list")[1] == "there is no fault\n"
 
 
@@ -96,8 +54,8 @@ def test_held_operations_are_shown_and_released(site: Site, run: Run) -> None:
     pool = site.pool(1)
     run("fault", "add", "stuck-operation", "--pool", "web")
     started = site.ask("PUT", f"/instance-pool/{pool}:scale", {"size": 2})
-    site.wait(lambda: "holds 1 operations" in run("fault", "list")[1])
-    assert run("fault", "release", "f1")[1] == "1 operations go on\n"
+    site.wait(lambda: "holds 1" in run("fault", "list")[1])
+    assert run("fault", "release", "f1")[1] == "fault f1 held 1\n"
     site.cloud.settle()
     assert site.operation(started)["state"] == "success"
     assert run("fault", "clear")[1] == "1 faults are removed\n"
@@ -113,12 +71,21 @@ def test_held_operations_are_shown_and_released(site: Site, run: Run) -> None:
         ("drop --probability 2", "probability: expected a number above 0 and at most 1, got: 2"),
         ("drop --operation scal-*", "operation: expected the name of an operation, such as"),
         ("drop --zone mars-1", "zone: expected one of "),
-        ("drop --status 503", "status: a drop has no such field; it has moment, operation"),
+        ("drop --status 503", "status: a drop has no such field; it has moment, failing_reads"),
         ("drop --moment never", "moment: expected one of before, after, middle, got: 'never'"),
         ("server-error --status 404", "status: expected a whole number from 500 to 599, got: 404"),
         ("boot-failure --operation list-*", "operation: a boot-failure has no such field"),
         ("quota --resource tea", "resource: expected one of instance, "),
         ("failing-operation --reason bored", "reason: expected one of busy, conflict,"),
+        ("refusal --status 503", "status: expected a whole number from 400 to 499, got: 503"),
+        ("protection --status 200", "status: expected a whole number from 400 to 499, got: 200"),
+        ("lag", "behind_s: a lag needs this: seconds from 0 to 600"),
+        ("lag --behind-s 601", "behind_s: expected a number of at least 0 and at most 600"),
+        ("wrong-field", "field: a wrong-field needs this: the name of a field of answers"),
+        ("foreign-change --change sell", "change: expected one of grow, shrink, evict, delete,"),
+        ("shortfall --comes -1", "comes: expected a whole number from 0 to 1000, got: -1"),
+        ("staggered", "delay_s: a staggered needs this: seconds from 0 to 86400"),
+        ("boot-failure --release-after-s 0", "release_after_s: expected a number above 0"),
     ],
 )
 def test_a_wrong_fault_is_refused_by_field_and_value_with_the_next_step(
@@ -216,6 +183,18 @@ def client(site: Site, folder: Path) -> ControlClient:
     return ControlClient(entry, run_dir=folder)
 
 
+def test_every_kind_of_fault_can_be_asked_for_and_says_what_it_is() -> None:
+    assert list(get_args(Kind)) == list(KINDS) == [each.kind for each in get_args(Effect)]
+    for kind, effect in KINDS.items():
+        assert f"- {kind}: {(effect.__doc__ or '').strip().rstrip('.')}" in str(fault.help_epilogue)
+
+
+def test_every_field_of_every_fault_has_its_option() -> None:
+    options = {each.name for each in dataclasses.fields(Wanted)}
+    for part in (*KINDS.values(), Selector, Timing):
+        assert {each.name for each in dataclasses.fields(part)} <= options
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner),
@@ -227,7 +206,10 @@ json_values = st.recursive(
     st.sampled_from(sorted(KINDS)),
     st.dictionaries(
         st.sampled_from(
-            ["delay_s", "status", "probability", "count", "pool", "seed", "for_s", "limit", "form"]
+            [
+                *("delay_s", "status", "probability", "count", "pool", "seed", "for_s", "limit"),
+                *("form", "behind_s", "field", "value", "of", "comes", "state", "stays", "fresh"),
+            ]
         ),
         json_values | st.sampled_from(["uniform:1:2", "lognormal:1:1", "2", 503, 0.5, 1]),
         max_size=3,
@@ -249,4 +231,4 @@ def test_whatever_is_asked_for_is_refused_by_name_or_read_back_as_the_same_fault
             unasked |= {"probability", "after", "seed"}
         again = {name: value for name, value in shown.items() if name not in unasked}
         assert read_fault(again, fresh_seed=lambda: 3) == fault
-    assert refused in {"", "delay_s", *values}
+    assert refused in {"", "delay_s", "behind_s", "field", *values}

@@ -52,7 +52,7 @@ def test_a_stuck_operation_stays_pending_until_its_fault_is_removed(
     site.wait(lambda: site.ask("GET", f"/instance-pool/{pool}")["state"] == expected)
     assert site.operation(started)["state"] == "pending"
     assert len(site.servers.running) == (2 if carried_out else 1)
-    assert site.on_loop(lambda: site.cloud.cloud.operation_faults.held(armed.id)) == 1
+    assert site.on_loop(lambda: site.cloud.cloud.world.faults.holds.count(armed.id)) == 1
     assert site.remove(armed.id)
     site.cloud.settle()
     assert site.operation(started)["state"] == "success"

@@ -25,7 +25,6 @@ from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.world import World
 from exotide.cloud.faults import boots
 from exotide.cloud.faults.engine import Armed
-from exotide.cloud.faults.operations import OperationFaults
 from exotide.cloud.faults.reading import read_fault, read_pace, show_fault
 from exotide.cloud.ports import Breakable, CloudFault
 from exotide.cloud.reset import reset
@@ -39,8 +38,8 @@ Handler = Callable[[Request], Awaitable[Mapping[str, object]]]
 class Control:
     """The control API of one cloud, as an ASGI application."""
 
-    def __init__(self, world: World, operation_faults: OperationFaults) -> None:
-        self._world, self._operations = world, operation_faults
+    def __init__(self, world: World) -> None:
+        self._world = world
         self.app = Starlette(
             routes=[
                 _route("GET", "/status", self._status),
@@ -89,12 +88,12 @@ class Control:
 
     async def _remove(self, request: Request) -> dict[str, object]:
         key = self._known(request).id
-        released = self._operations.held(key)
+        released = self._world.faults.holds.count(key)
         self._world.faults.remove(key)
         return {"removed": 1, "released": released}
 
     async def _release(self, request: Request) -> dict[str, object]:
-        return {"released": self._operations.release(self._known(request).id)}
+        return {"released": self._world.faults.holds.release(self._known(request).id)}
 
     async def _kill(self, request: Request) -> dict[str, object]:
         return await self._break(request, lambda servers, key: servers.crash(key))
@@ -132,17 +131,16 @@ class Control:
 
     def _show(self, armed: Armed) -> dict[str, object]:
         age_s = self._world.faults.age_s(armed)
-        return show_fault(armed, age_s=age_s, holds=self._operations.held(armed.id))
+        holds = self._world.faults.holds.count(armed.id)
+        return show_fault(armed, age_s=age_s, holds=holds)
 
 
 @asynccontextmanager
-async def serving(
-    world: World, operation_faults: OperationFaults, folder: Path
-) -> AsyncIterator[None]:
+async def serving(world: World, folder: Path) -> AsyncIterator[None]:
     """Serve the control API of a cloud on a socket in this folder; it is gone at the end."""
     path = folder / SOCKET
     listener = unix_listener(path)
-    control = Control(world, operation_faults)
+    control = Control(world)
     server = QuietServer(
         uvicorn.Config(
             control.app,

@@ -7,22 +7,33 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from cyclopts import App, Parameter, validators
 
 from exotide.cloud.control_client import ControlClient
 from exotide.cloud.directory import RUN_DIR, find
 from exotide.cloud.errors import CloudUnusable
+from exotide.cloud.faults.model import Effect
 
 Kind = Literal[
     "latency",
     "server-error",
     "rate-limit",
+    "refusal",
     "broken-body",
     "drop",
+    "lag",
+    "wrong-field",
+    "foreign-change",
+    "shortfall",
+    "staggered",
+    "fall-back",
+    "stuck-state",
+    "protection",
     "failing-operation",
     "stuck-operation",
+    "early-success",
     "boot-failure",
     "slow-boot",
     "no-capacity",
@@ -31,7 +42,16 @@ Kind = Literal[
     "quota",
 ]
 
-fault = App(name="fault", help="Let requests, operations and servers of a local cloud fail.")
+_MEANINGS: Final = "\n".join(
+    f"- {each.kind}: {(each.__doc__ or '').strip().rstrip('.')}" for each in get_args(Effect)
+)
+
+fault = App(
+    name="fault",
+    help="Let requests, pools, operations and servers of a local cloud fail.",
+    help_epilogue=f"Kinds of faults, for `add`:\n\n{_MEANINGS}",
+    help_format="markdown",
+)
 
 _TALLY: Final = ("id", "kind", "state", "seen", "struck", "holds")
 _USUAL: Final[Mapping[str, object]] = {"probability": 1, "after": 0, "from_s": 0}
@@ -87,11 +107,13 @@ class Wanted:
     delay_s: str | None = None
     """Seconds: 2, uniform:LEAST:MOST or lognormal:MEDIAN:SIGMA."""
     status: int | None = None
-    """Of a server-error: 500 to 599; 503 by default."""
+    """Of a server-error 500 to 599 (503), of a refusal (409) or protection (403) 400 to 499."""
     message: str | None = None
-    """What the error says."""
+    """What the error says; of a protection with {id}, {name} and {operation} filled in."""
     carried_out: Annotated[bool | None, _Flag] = None
     """The request or the work takes effect all the same."""
+    failing_reads: int | None = None
+    """After a drop or a server-error so many reads fail, too."""
     retry_after_s: int | None = None
     """What a rate-limit sends as Retry-After; 1 by default."""
     form: str | None = None
@@ -101,7 +123,31 @@ class Wanted:
     reason: str | None = None
     """Of a failing-operation: busy, conflict, fault (default), interrupted, partial, unknown."""
     release_after_s: float | None = None
-    """A stuck-operation goes on by itself after so many seconds."""
+    """What a fault holds goes on by itself after so many seconds."""
+    behind_s: float | None = None
+    """Of a lag: how old what is read is, in seconds."""
+    field: str | None = None
+    """Of a wrong-field: its name."""
+    value: str | None = None
+    """Of a wrong-field: JSON, or a word; without it the field is missing."""
+    of: str | None = None
+    """Of a wrong-field: only in objects with this id or name."""
+    change: str | None = None
+    """Of a foreign-change: grow (the default), shrink, evict, delete, protect or update."""
+    comes: int | None = None
+    """Of a shortfall: so many members come all the same; 0 by default."""
+    gives_up: Annotated[bool | None, _Flag] = None
+    """Of a shortfall: the size falls to what has come."""
+    late_size: Annotated[bool | None, _Flag] = None
+    """Of staggered: the size follows the members."""
+    fresh: Annotated[bool | None, _Flag] = None
+    """Of a fall-back: new members come in the place of those that left."""
+    state: str | None = None
+    """Of a stuck-state: the word that is shown, known or not."""
+    accepts: Annotated[bool | None, _Flag] = None
+    """Of a stuck-state: further changes are accepted all the same."""
+    stays: Annotated[bool | None, _Flag] = None
+    """Of a boot-failure or death: the member stays, in state error, until it is released."""
     resource: str | None = None
     """Which quota; instance by default."""
     limit: int | None = None
@@ -132,7 +178,7 @@ def list_faults(*, where: Where | None = None) -> int:
 @fault.command
 def remove(fault_id: str, /, *, where: Where | None = None) -> int:
     """
-    Remove a fault; operations that it holds go on.
+    Remove a fault; what it holds goes on.
 
     Parameters
     ----------
@@ -142,14 +188,14 @@ def remove(fault_id: str, /, *, where: Where | None = None) -> int:
     return _run(
         where,
         lambda cloud: cloud.ask("DELETE", f"/faults/{fault_id}"),
-        lambda said: f"fault {fault_id} is removed; {said['released']} operations go on",
+        lambda said: f"fault {fault_id} is removed; it held {said['released']}",
     )
 
 
 @fault.command
 def release(fault_id: str, /, *, where: Where | None = None) -> int:
     """
-    Let the operations go on that a stuck-operation fault holds; the fault stays.
+    Let the operations, pools and members go on that a fault holds; the fault stays.
 
     Parameters
     ----------
@@ -159,7 +205,7 @@ def release(fault_id: str, /, *, where: Where | None = None) -> int:
     return _run(
         where,
         lambda cloud: cloud.ask("POST", f"/faults/{fault_id}/release"),
-        lambda said: f"{said['released']} operations go on",
+        lambda said: f"fault {fault_id} held {said['released']}",
     )
 
 
@@ -293,7 +339,7 @@ def _line(shown: Mapping[str, Any]) -> str:
     """One fault in a line: what it is, what it has met, and everything that it was given."""
     given = {name: value for name, value in shown.items() if value != _USUAL.get(name, "")}
     rest = (f"{name}={_word(value)}" for name, value in given.items() if name not in _TALLY)
-    holds = f", holds {shown['holds']} operations" if shown["holds"] else ""
+    holds = f", holds {shown['holds']}" if shown["holds"] else ""
     met = f"struck {shown['struck']} of {shown['seen']}{holds}"
     return f"{shown['id']} {shown['kind']}: {shown['state']}, {met}; {' '.join(rest)}"
 

@@ -102,7 +102,7 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
             )
             cloud.world.iam.readings = settings.iam
             folder = run_dir / cloud_id
-            async with cloud, control.serving(cloud.world, cloud.operation_faults, folder):
+            async with cloud, control.serving(cloud.world, folder):
                 entry = Entry(
                     cloud_id=cloud_id,
                     pid=os.getpid(),

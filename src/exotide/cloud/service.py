@@ -141,9 +141,14 @@ class LocalCloud:
         )
         self._keeper = None if store is None else Keeper(store, self.world)
         self.leaves_servers = store is not None
-        self.operation_faults = install(self.world)
+        install(self.world)
         api = Api(self.world, default_zone=access.zone, commit=self._commit)
-        self.app = FaultyApi(around(api), self.world, locate=api.locate)
+        self.app = FaultyApi(
+            around(api),
+            self.world,
+            locate=api.locate,
+            api_of=lambda world: Api(world, default_zone=access.zone),
+        )
         """The API, for every front that requests come in through."""
         self._sockets = [_without_delay(each) for each in sockets]
         self._server = QuietServer(

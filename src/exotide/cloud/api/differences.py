@@ -14,7 +14,7 @@ from exotide.cloud.api.operations import KEPT
 
 EVERYWHERE: Final = (
     "Ids of instance types and templates are the same in every local cloud, but not Exoscale's.",
-    "Messages of refusals are ours.",
+    "Messages of refusals are ours, but for those of protected instances.",
     "Status codes: 400 validation, 403 signature or policy, 404 unknown here or in another zone.",
     "Status codes: 409 busy, in use or name taken, 412 quota.",
     "A query parameter that has a value and is not signed is refused with 403.",
@@ -27,7 +27,7 @@ EVERYWHERE: Final = (
 """True of all operations."""
 
 _BUSY: Final = "A resource that is not `running` is refused with 409; the real cloud may wait."
-_PROTECTED: Final = "If one of those that would go is protected: 409, and nobody leaves."
+_PROTECTED: Final = "If one of those that would go is protected: 403, and nobody leaves."
 _ONCE_MORE: Final = "What is so already is no error."
 _BELOW: Final = "A size below `min-available` is refused with 400."
 
@@ -43,8 +43,13 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "create-anti-affinity-group": (
         "There is one host here: a group limits how many are in it, and keeps nobody apart.",
     ),
+    "get-instance-pool": (
+        "There are as many members as the size says, unless faults on demand decide otherwise.",
+        "States are those of the document, unless a fault says another word.",
+    ),
     "scale-instance-pool": (
         "The oldest members leave first.",
+        "A member that has not come is dropped first, and asked for again by the same size.",
         "0 is allowed: the pool then shows size 0, which the document does not foresee.",
         "Members that boot stay when others of the same change do not: the reason is `partial`.",
         _BELOW,
@@ -59,7 +64,7 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "update-instance-pool": (_BUSY,),
     "delete-instance": (
-        "A protected one is refused with 409.",
+        "A protected one is refused with 403, in the real cloud's words.",
         "A pool replaces a member that is deleted or whose server dies in one step and at once.",
         "A replacement that does not boot is tried again after 1 s, later after up to 30 s.",
     ),

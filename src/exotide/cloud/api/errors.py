@@ -4,6 +4,7 @@ Everything that the API refuses, as one tree; each class is one HTTP status.
 * ApiError
   x Invalid        400  a field is missing or wrong; names the field and what was expected
   x Forbidden      403  the signature is missing, wrong or expired
+    + Protected         the instance is protected
   x NotFound       404  no such path, or no such id in this zone
   x NotAllowed     405  the path exists, the method does not
   x Conflict       409  the name is taken
@@ -11,6 +12,7 @@ Everything that the API refuses, as one tree; each class is one HTTP status.
     + InUse             something else still needs the resource
   x QuotaExceeded  412  the organisation may not have that many
   x TooLarge       413  the body is larger than any valid one
+  x Refused        4xx  a fault on demand says so
 
 `OperationFailed` is apart: it ends an accepted operation, not a request.
 """
@@ -18,13 +20,18 @@ Everything that the API refuses, as one tree; each class is one HTTP status.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Final
+
+PROTECTED: Final = (
+    "Operation {operation} on resource {id} is forbidden - reason: manual instance protection"
+)
+"""In the words of the real API, which says so of delete-instance."""
 
 
 class ApiError(Exception):
     """A refusal; its text is the `message` that clients show."""
 
-    status: ClassVar[int] = 500
+    status: int = 500
 
 
 class Invalid(ApiError):
@@ -40,6 +47,12 @@ class Invalid(ApiError):
 
 class Forbidden(ApiError):
     status = 403
+
+
+class Protected(Forbidden):
+    @classmethod
+    def of(cls, operation: str, key: str) -> Protected:
+        return cls(PROTECTED.format(operation=operation, id=key))
 
 
 class NotFound(ApiError):
@@ -80,6 +93,12 @@ class QuotaExceeded(ApiError):
 
 class TooLarge(ApiError):
     status = 413
+
+
+class Refused(ApiError):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class FailureReason(StrEnum):

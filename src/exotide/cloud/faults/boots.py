@@ -43,6 +43,7 @@ async def start(world: World, instance: Instance, spec: ServerSpec) -> None:
     if broken is not None:
         _note(broken, spec)
         await asyncio.sleep(spec.boot_delay_s)
+        _stay(world, instance, broken)
         raise ServerFailed(f"server {spec.name}: {broken.effect.message}")
     ends = list(world.faults.strikes(facts, *_ENDS))
     await world.servers.start(spec)
@@ -71,11 +72,20 @@ async def _end(world: World, spec: ServerSpec, strike: Strike[Death | Hang]) -> 
     _note(strike, spec)
     try:
         if isinstance(strike.effect, Death):
+            _stay(world, world.instances[spec.id], strike)
             await breakable(world).crash(spec.id)
         else:
             await breakable(world).freeze(spec.id)
     except CloudFault as error:
         _log.warning("fault_without_effect", fault=strike.fault_id, reason=str(error))
+
+
+def _stay(world: World, instance: Instance, strike: Strike[Effect]) -> None:
+    """Let a member that is about to be in error stay so, if its fault says that."""
+    effect = strike.effect
+    if isinstance(effect, BootFailure | Death) and effect.stays and instance.pool_id is not None:
+        at_most_s = effect.release_after_s
+        world.faults.holds.begin(strike.fault_id, instance.id, at_most_s=at_most_s)
 
 
 def _note(strike: Strike[Effect], spec: ServerSpec) -> None:

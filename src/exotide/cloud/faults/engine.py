@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Final, Generic, TypeVar
 
+from exotide.cloud.faults.holds import Holds
 from exotide.cloud.faults.model import Effect, Facts, Fault, Quota
 
 E_co = TypeVar("E_co", bound=Effect, covariant=True)
@@ -91,7 +92,10 @@ class Faults:
         self._chance = chance or random.SystemRandom()
         self._armed: dict[str, Armed] = {}
         self._last = 0
-        self._on_removal: list[Callable[[str], object]] = []
+        self.holds: Final = Holds(self.knows)
+        """What they keep as it is; removing a fault lets go of it."""
+        self.shown_states: Final[dict[str, str]] = {}
+        """The word that a pool shows instead of its state, by the pool's id."""
 
     @property
     def idle(self) -> bool:
@@ -114,13 +118,8 @@ class Faults:
         if fault_id not in self._armed:
             return False
         self._armed = {key: armed for key, armed in self._armed.items() if key != fault_id}
-        for callback in self._on_removal:
-            callback(fault_id)
+        self.holds.release(fault_id)
         return True
-
-    def on_removal(self, callback: Callable[[str], object]) -> None:
-        """Call callback(id) when a fault is removed."""
-        self._on_removal.append(callback)
 
     def clear(self) -> int:
         """Remove all faults; return how many there were."""
@@ -129,6 +128,11 @@ class Faults:
     def all(self) -> list[Armed]:
         """Return all faults, the oldest first."""
         return list(self._armed.values())
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the effects of the faults of a kind."""
+        effects = (armed.fault.effect for armed in self._armed.values())
+        return [effect for effect in effects if isinstance(effect, kind)]
 
     def age_s(self, armed: Armed) -> float:
         """Return how long ago a fault was added."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
+from urllib.parse import parse_qsl
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,25 +20,34 @@ from exotide.cloud.api.errors import ApiError
 from exotide.cloud.api.routing import Endpoint
 from exotide.cloud.api.world import World
 from exotide.cloud.droppable import DROP
-from exotide.cloud.faults import places
+from exotide.cloud.faults import foreign, places
 from exotide.cloud.faults.engine import OPERATION, Strike
 from exotide.cloud.faults.model import (
     BrokenBody,
     Drop,
     Effect,
     Facts,
+    ForeignChange,
+    Lag,
     Latency,
     RateLimit,
+    Refusal,
     ServerError,
+    WrongField,
 )
+from exotide.cloud.faults.past import Past
+from exotide.cloud.faults.wrong_fields import rewrite
 
 _log: Final = structlog.get_logger(__name__)
 
 
 _PAGE: Final = b"<html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>"
 
-_Terminal = ServerError | RateLimit | BrokenBody | Drop
-_TERMINAL: Final[tuple[type[_Terminal], ...]] = (ServerError, RateLimit, BrokenBody, Drop)
+_Terminal = ServerError | RateLimit | Refusal | BrokenBody | Drop
+_TERMINAL: Final[tuple[type[_Terminal], ...]] = (
+    *(ServerError, RateLimit, Refusal),
+    *(BrokenBody, Drop),
+)
 
 
 Locate = Callable[[Scope], tuple[str, Endpoint, Mapping[str, str]]]
@@ -44,10 +55,21 @@ Locate = Callable[[Scope], tuple[str, Endpoint, Mapping[str, str]]]
 
 
 class FaultyApi:
-    """The API as an ASGI application, with the faults of its world."""
+    """
+    The API as an ASGI application, with the faults of its world.
 
-    def __init__(self, api: ASGIApp, world: World, *, locate: Locate) -> None:
-        self._api, self._world, self._locate = api, world, locate
+    Args:
+        api_of: Makes the API of another world, for reads that lag behind.
+    """
+
+    def __init__(
+        self, api: ASGIApp, world: World, *, locate: Locate, api_of: Callable[[World], ASGIApp]
+    ) -> None:
+        self._api, self._world = api, world
+        self._locate, self._api_of = locate, api_of
+        self._past = Past(world)
+        self._failing_reads: Counter[str] = Counter()
+        """How many reads have still to fail after an answer that was lost, by fault."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._world.faults.idle or scope["type"] != "http":
@@ -55,33 +77,93 @@ class FaultyApi:
             return
         facts = self._facts(scope)
         OPERATION.set(facts.operation)
+        self._past.look()
+        self._let_others_change(facts)
         await self._delay(facts)
+        if scope["method"] == "GET" and self._read_fails():
+            await _read(receive)
+            await _refuse(send, 503, "the service is unavailable")
+            return
         strike = self._world.faults.first(facts, *_TERMINAL)
         if strike is None:
-            await self._api(scope, receive, send)
+            await self._pass(facts, scope, receive, send)
             return
         _note(strike, facts)
-        await self._strike(strike.effect, scope, receive, send)
+        await self._strike(strike, scope, receive, send)
 
     def _facts(self, scope: Scope) -> Facts:
         try:
             zone, endpoint, path = self._locate(scope)
         except ApiError:
             return places.of_request(self._world, "", "", {})
-        return places.of_request(self._world, endpoint.operation, zone, path)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        return places.of_request(
+            self._world, endpoint.operation, zone, path, query.get("manager-id")
+        )
+
+    def _let_others_change(self, facts: Facts) -> None:
+        pools = [pool for pool in self._world.pools.values() if pool.id in facts.pools]
+        if not pools:
+            return
+        for strike in list(self._world.faults.strikes(facts, ForeignChange)):
+            _note(strike, facts)
+            foreign.carry_out(self._world, pools[0], strike.effect.change)
 
     async def _delay(self, facts: Facts) -> None:
         for strike in list(self._world.faults.strikes(facts, Latency)):
             _note(strike, facts)
             await asyncio.sleep(strike.effect.delay_s.draw(strike.chance))
 
-    async def _strike(self, effect: _Terminal, scope: Scope, receive: Receive, send: Send) -> None:
+    def _read_fails(self) -> bool:
+        """Whether a lost answer takes this read with it."""
+        for fault_id in list(self._failing_reads):
+            if not self._world.faults.knows(fault_id):
+                del self._failing_reads[fault_id]
+            elif self._failing_reads[fault_id] > 0:
+                self._failing_reads[fault_id] -= 1
+                return True
+        return False
+
+    async def _pass(self, facts: Facts, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, perhaps of the past, perhaps with wrong fields."""
+        api = self._api
+        if scope["method"] == "GET":
+            lag = self._world.faults.first(facts, Lag)
+            if lag is not None:
+                _note(lag, facts)
+                api = self._api_of(self._past.world_before(lag.effect.behind_s))
+        wrong = [*self._odd_states(), *self._wrong_fields(facts)]
+        if not wrong:
+            await api(scope, receive, send)
+            return
+        answer = _Recorded()
+        await api(scope, receive, answer.hear)
+        for effect in wrong:
+            answer.body = rewrite(answer.body, effect)
+        await _answer(send, answer.status, b"application/json", answer.body)
+
+    def _wrong_fields(self, facts: Facts) -> Iterator[WrongField]:
+        for strike in self._world.faults.strikes(facts, WrongField):
+            _note(strike, facts)
+            yield strike.effect
+
+    def _odd_states(self) -> Iterator[WrongField]:
+        """The words of pools in a state that does not end: any word, so the rules never see it."""
+        for pool_id, word in self._world.faults.shown_states.items():
+            yield WrongField(field="state", value=json.dumps(word), of=pool_id)
+
+    async def _strike(
+        self, strike: Strike[_Terminal], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        effect = strike.effect
         if _takes_effect(effect):
             answer = await self._carry_out(scope, receive)
         else:
             await _read(receive)
             answer = _Recorded()
-        if isinstance(effect, ServerError):
+        if isinstance(effect, ServerError | Drop):
+            self._failing_reads[strike.fault_id] += effect.failing_reads
+        if isinstance(effect, ServerError | Refusal):
             await _refuse(send, effect.status, effect.message)
         elif isinstance(effect, RateLimit):
             retry = (b"retry-after", str(effect.retry_after_s).encode())

@@ -13,7 +13,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
-from exotide.cloud.api.errors import FailureReason
+from exotide.cloud.api.errors import PROTECTED, FailureReason
 
 LONGEST_S = 86_400.0
 
@@ -22,6 +22,8 @@ class Stage(StrEnum):
     """Where a fault strikes."""
 
     REQUEST = "request"
+    POOL = "pool"
+    """When a change of an instance pool is asked for."""
     OPERATION = "operation"
     BOOT = "boot"
     QUOTA = "quota"
@@ -70,6 +72,18 @@ class ServerError:
     message: str = "the service is unavailable"
     carried_out: bool = False
     """Whether the request takes effect all the same."""
+    failing_reads: int = 0
+    """So many reads that follow are answered 503, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """The request is refused with a 4xx and takes no effect."""
+
+    kind: ClassVar = "refusal"
+    stage: ClassVar = Stage.REQUEST
+    status: int = 409
+    message: str = "the resource is locked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +112,102 @@ class Drop:
     stage: ClassVar = Stage.REQUEST
     moment: Literal["before", "after", "middle"] = "before"
     """Before the request takes effect; after it but before the answer; within the answer."""
+    failing_reads: int = 0
+    """So many reads that follow are answered 503, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """A read shows what was true some seconds ago."""
+
+    kind: ClassVar = "lag"
+    stage: ClassVar = Stage.REQUEST
+    behind_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongField:
+    """A field is missing from the answer, or has another value."""
+
+    kind: ClassVar = "wrong-field"
+    stage: ClassVar = Stage.REQUEST
+    field: str
+    """Wherever in the answer a field has this name."""
+    value: str | None = None
+    """JSON, or else a text as it is; None: the field is missing."""
+    of: str | None = None
+    """Only in objects that have this id or name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignChange:
+    """Before the request is carried out somebody else changes the pool that it is about."""
+
+    kind: ClassVar = "foreign-change"
+    stage: ClassVar = Stage.REQUEST
+    change: Literal["grow", "shrink", "evict", "delete", "protect", "update"] = "grow"
+    """By one; `evict`, `delete` and `protect` are about the oldest member."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """Of the members that a change of a pool adds, only some come until the fault is removed."""
+
+    kind: ClassVar = "shortfall"
+    stage: ClassVar = Stage.POOL
+    comes: int = 0
+    """So many come all the same."""
+    gives_up: bool = False
+    """The size falls to what has come, and nobody is waited for."""
+    message: str | None = None
+    """The operation fails as partial with this; None: it says success."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staggered:
+    """The members of a pool come and go one by one, each after a pause."""
+
+    kind: ClassVar = "staggered"
+    stage: ClassVar = Stage.POOL
+    delay_s: Duration
+    late_size: bool = False
+    """The size follows the members; otherwise it is the new one at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FallBack:
+    """A pool has its new size, and some time later the old size and members again."""
+
+    kind: ClassVar = "fall-back"
+    stage: ClassVar = Stage.POOL
+    delay_s: Duration
+    """From the end of the change to the falling back."""
+    fresh: bool = False
+    """New members come in the place of those that left; otherwise the same come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckState:
+    """After a change the state of a pool does not become running until it is released."""
+
+    kind: ClassVar = "stuck-state"
+    stage: ClassVar = Stage.POOL
+    state: str | None = None
+    """The word that is shown, known or not; None: that of the change."""
+    accepts: bool = False
+    """Further changes are accepted all the same; otherwise the pool is busy."""
+    release_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protection:
+    """A member cannot go: whatever would remove it is refused with a 4xx that names it."""
+
+    kind: ClassVar = "protection"
+    stage: ClassVar = Stage.POOL
+    status: int = 403
+    message: str = PROTECTED
+    """`{operation}`, `{id}` and `{name}` (of the member) are filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +232,23 @@ class StuckOperation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlySuccess:
+    """The operation says success at once; its work goes on."""
+
+    kind: ClassVar = "early-success"
+    stage: ClassVar = Stage.OPERATION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BootFailure:
     """A server does not boot."""
 
     kind: ClassVar = "boot-failure"
     stage: ClassVar = Stage.BOOT
     message: str = "the server did not boot"
+    stays: bool = False
+    """A member stays listed in state error and is not replaced until it is released."""
+    release_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +276,9 @@ class Death:
     kind: ClassVar = "death"
     stage: ClassVar = Stage.BOOT
     delay_s: Duration
+    stays: bool = False
+    """A member stays listed in state error and is not replaced until it is released."""
+    release_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +304,20 @@ Effect = (
     Latency
     | ServerError
     | RateLimit
+    | Refusal
     | BrokenBody
     | Drop
+    | Lag
+    | WrongField
+    | ForeignChange
+    | Shortfall
+    | Staggered
+    | FallBack
+    | StuckState
+    | Protection
     | FailingOperation
     | StuckOperation
+    | EarlySuccess
     | BootFailure
     | SlowBoot
     | NoCapacity

@@ -1,77 +1,71 @@
-"""Faults of operations: the work behind an accepted change fails, or is never seen to end."""
+"""Faults of operations: their work fails, is never seen to end, or goes on after they ended."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from exotide.cloud.api.errors import OperationFailed
-from exotide.cloud.faults.engine import Faults, Strike
-from exotide.cloud.faults.model import Facts, FailingOperation, StuckOperation
+from exotide.cloud.api.world import World
+from exotide.cloud.faults.engine import Strike
+from exotide.cloud.faults.model import EarlySuccess, Facts, FailingOperation, StuckOperation
+from exotide.cloud.ports import CloudFault
 
 _log: Final = structlog.get_logger(__name__)
 
 Work = Callable[[], Awaitable[None]]
 
 
-class OperationFaults:
-    """What the faults do to operations; knows who waits for a release."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Struck:
+    """What happens to one operation."""
 
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
-        self._held: dict[str, set[asyncio.Event]] = {}
-        faults.on_removal(self.release)
+    stuck: Strike[StuckOperation] | None
+    failing: Strike[FailingOperation] | None
+    early: Strike[EarlySuccess] | None
 
-    def around(self, work: Work | None, facts: Facts) -> Work | None:
-        """Return the work as the faults want it; the same if there is none."""
-        stuck = self._faults.first(facts, StuckOperation)
-        failing = self._faults.first(facts, FailingOperation)
-        if stuck is None and failing is None:
-            return work
-        _log.info(
-            "fault_strikes",
-            fault=[strike.fault_id for strike in (stuck, failing) if strike is not None],
-            operation=facts.operation,
-        )
-        return lambda: self._run(work, stuck, failing)
 
-    def held(self, fault_id: str) -> int:
-        """Return how many operations a fault holds."""
-        return len(self._held.get(fault_id, ()))
+def around(world: World, work: Work | None, facts: Facts) -> Work | None:
+    """Return the work as the faults want it; the same if there is none."""
+    first = world.faults.first
+    struck = _Struck(
+        stuck=first(facts, StuckOperation),
+        failing=first(facts, FailingOperation),
+        early=None if work is None else first(facts, EarlySuccess),
+    )
+    strikes = [each for each in (struck.stuck, struck.failing, struck.early) if each is not None]
+    if not strikes:
+        return work
+    ids = [each.fault_id for each in strikes]
+    _log.info("fault_strikes", fault=ids, operation=facts.operation)
+    return lambda: _run(world, work, struck)
 
-    def release(self, fault_id: str) -> int:
-        """Let the operations that a fault holds go on; return how many."""
-        waiting = self._held.pop(fault_id, set())
-        for event in waiting:
-            event.set()
-        return len(waiting)
 
-    async def _run(
-        self,
-        work: Work | None,
-        stuck: Strike[StuckOperation] | None,
-        failing: Strike[FailingOperation] | None,
-    ) -> None:
-        if stuck is not None and not stuck.effect.carried_out:
-            await self._hold(stuck)
-        if work is not None:
-            await work()
-        if stuck is not None and stuck.effect.carried_out:
-            await self._hold(stuck)
-        if failing is not None:
-            raise OperationFailed(failing.effect.reason, failing.effect.message)
+async def _run(world: World, work: Work | None, struck: _Struck) -> None:
+    stuck = struck.stuck
+    if stuck is not None and not stuck.effect.carried_out:
+        await _hold(world, stuck)
+    if work is not None and struck.early is not None:
+        world.background.spawn(_quietly(work))
+    elif work is not None:
+        await work()
+    if stuck is not None and stuck.effect.carried_out:
+        await _hold(world, stuck)
+    if struck.failing is not None:
+        raise OperationFailed(struck.failing.effect.reason, struck.failing.effect.message)
 
-    async def _hold(self, stuck: Strike[StuckOperation]) -> None:
-        if not self._faults.knows(stuck.fault_id):
-            return  # it was removed while the work was under way
-        released = asyncio.Event()
-        self._held.setdefault(stuck.fault_id, set()).add(released)
-        try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(released.wait(), stuck.effect.release_after_s)
-        finally:
-            self._held.get(stuck.fault_id, set()).discard(released)
+
+async def _hold(world: World, stuck: Strike[StuckOperation]) -> None:
+    at_most_s = stuck.effect.release_after_s
+    await world.faults.holds.begin(stuck.fault_id, at_most_s=at_most_s).wait()
+
+
+async def _quietly(work: Work) -> None:
+    """Nobody hears of it any more: its operation has said success."""
+    try:
+        await work()
+    except (CloudFault, OperationFailed) as error:
+        _log.warning("change_failed_after_its_success", error=str(error))

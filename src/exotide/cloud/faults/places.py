@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.world import World
+from exotide.cloud.faults.engine import OPERATION
 from exotide.cloud.faults.model import Facts, Stage
 
 
-def of_request(world: World, operation: str, zone: str, path: Mapping[str, str]) -> Facts:
-    """Give the facts of a request; a question about an operation is about what that changes."""
-    return _about(world, Stage.REQUEST, operation, zone, path.values())
+def of_request(
+    world: World, operation: str, zone: str, path: Mapping[str, str], manager: str | None = None
+) -> Facts:
+    """
+    Give the facts of a request; a question about an operation is about what that changes.
+
+    Args:
+        manager: Id of the pool whose members are listed.
+    """
+    keys = [*path.values(), *([] if manager is None else [manager])]
+    return _about(world, Stage.REQUEST, operation, zone, keys)
+
+
+def of_change(world: World, pool: Pool, victims: Iterable[str]) -> Facts:
+    """Give the facts of a change of a pool, which may remove some of its members."""
+    return _about(world, Stage.POOL, OPERATION.get(), pool.zone, [pool.id, *victims])
+
+
+def of_removal(world: World, pool: Pool | None, instance: Instance) -> Facts:
+    """Give the facts of the removal of one instance, a member or not."""
+    keys = [instance.id] if pool is None else [pool.id, instance.id]
+    return _about(world, Stage.POOL, OPERATION.get(), instance.zone, keys)
 
 
 def of_operation(world: World, operation: str, zone: str, key: str) -> Facts:

@@ -13,6 +13,7 @@ from exotide.cloud.api.app import ENDPOINTS
 from exotide.cloud.api.catalogue import QUOTAS, ZONES
 from exotide.cloud.api.errors import FailureReason, Invalid
 from exotide.cloud.faults.engine import Armed
+from exotide.cloud.faults.foreign import CHANGES
 from exotide.cloud.faults.model import (
     LONGEST_S,
     BootFailure,
@@ -20,20 +21,30 @@ from exotide.cloud.faults.model import (
     Death,
     Drop,
     Duration,
+    EarlySuccess,
     Effect,
     FailingOperation,
+    FallBack,
     Fault,
+    ForeignChange,
     Hang,
+    Lag,
     Latency,
     NoCapacity,
+    Protection,
     Quota,
     RateLimit,
+    Refusal,
     Selector,
     ServerError,
+    Shortfall,
     SlowBoot,
     Stage,
+    Staggered,
     StuckOperation,
+    StuckState,
     Timing,
+    WrongField,
 )
 
 Reader = Callable[[str, object], object]
@@ -42,10 +53,20 @@ _EFFECTS: Final[tuple[type[Effect], ...]] = (
     Latency,
     ServerError,
     RateLimit,
+    Refusal,
     BrokenBody,
     Drop,
+    Lag,
+    WrongField,
+    ForeignChange,
+    Shortfall,
+    Staggered,
+    FallBack,
+    StuckState,
+    Protection,
     FailingOperation,
     StuckOperation,
+    EarlySuccess,
     BootFailure,
     SlowBoot,
     NoCapacity,
@@ -58,6 +79,12 @@ KINDS: Final[Mapping[str, type[Effect]]] = {each.kind: each for each in _EFFECTS
 _DURATION: Final = (
     f"seconds from 0 to {LONGEST_S:g}, as 2, uniform:LEAST:MOST or lognormal:MEDIAN:SIGMA"
 )
+_NEEDED: Final[Mapping[str, str]] = {
+    "delay_s": _DURATION,
+    "behind_s": "seconds from 0 to 600",
+    "field": "the name of a field of answers",
+}
+"""What fields without a default may be."""
 _SHAPES: Final[Mapping[str, Literal["uniform", "lognormal"]]] = {
     "uniform": "uniform",
     "lognormal": "lognormal",
@@ -82,7 +109,7 @@ def read_fault(values: Mapping[str, object], *, fresh_seed: Callable[[], int]) -
             raise Invalid(f"{name}: a {effect.kind} has no such field; it has {', '.join(readers)}")
     for each in fields(effect):
         if each.default is MISSING and each.name not in given:
-            raise Invalid(f"{each.name}: a {effect.kind} needs this: {_DURATION}")
+            raise Invalid(f"{each.name}: a {effect.kind} needs this: {_NEEDED[each.name]}")
     read = {name: readers[name](name, value) for name, value in given.items()}
     if "seed" not in read:
         read["seed"] = fresh_seed()
@@ -129,7 +156,8 @@ def _build(effect: type[Effect], read: Mapping[str, object]) -> Fault:
 
 def _readers(effect: type[Effect]) -> dict[str, Reader]:
     """What a kind of fault has, and how it is read."""
-    own = {each.name: _EFFECT_FIELDS[each.name] for each in fields(effect)}
+    names = [each.name for each in fields(effect)]
+    own = {name: _OWN_FIELDS.get((effect.kind, name)) or _EFFECT_FIELDS[name] for name in names}
     if effect.stage is Stage.QUOTA:
         return own | {name: _TIMING_FIELDS[name] for name in ("from_s", "for_s")}
     chosen = dict(_SELECTOR_FIELDS)
@@ -186,6 +214,12 @@ def _text(name: str, value: object) -> str:
     return value
 
 
+def _long_text(name: str, value: object) -> str:
+    if not isinstance(value, str) or len(value) > 4_096:
+        raise Invalid.field(name, "a text of at most 4096 characters", value)
+    return value
+
+
 def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise Invalid.field(name, "true or false", value)
@@ -237,7 +271,25 @@ _EFFECT_FIELDS: Final[Mapping[str, Reader]] = {
     "release_after_s": _number(0, LONGEST_S, above=True),
     "resource": _choice(*QUOTAS),
     "limit": _whole(0, 1_000_000),
+    "failing_reads": _whole(0, 1_000),
+    "behind_s": _number(0, 600),
+    "field": _text,
+    "value": _long_text,
+    "of": _text,
+    "change": _choice(*CHANGES),
+    "comes": _whole(0, 1_000),
+    "gives_up": _flag,
+    "late_size": _flag,
+    "fresh": _flag,
+    "state": _text,
+    "accepts": _flag,
+    "stays": _flag,
 }
+_OWN_FIELDS: Final[Mapping[tuple[str, str], Reader]] = {
+    (Refusal.kind, "status"): _whole(400, 499),
+    (Protection.kind, "status"): _whole(400, 499),
+}
+"""Fields that mean something else in one kind of fault; by kind and name."""
 _SELECTOR_FIELDS: Final[Mapping[str, Reader]] = {
     "operation": _operation,
     "zone": _choice(*ZONES),

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from exotide.cloud.api.instance_pools.healing import attend, heal, notice_death, pool_of
+from exotide.cloud.api.instance_pools.healing import attend, fill, heal, notice_death, pool_of
 from exotide.cloud.api.instance_pools.rules import unfinished as unfinished_of_pool
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.instances.power import boot, destroy, power_off, spec_of
@@ -41,6 +41,8 @@ async def restore(world: World) -> None:
     Raises:
         CloudFault: The driver cannot give its addresses back; nothing was changed.
     """
+    for pool in world.pools.values():
+        pool.is_size_late = False  # faults do not survive a restart
     for instance in world.instances.values():
         world.servers.claim_ip(instance.ip)
     for balancer in world.load_balancers.values():
@@ -58,6 +60,8 @@ async def restore(world: World) -> None:
     for member in unattended:
         _attend(world, member)
     _resume(world, works)
+    for pool in world.pools.values():
+        fill(world, pool)
     _log.info("state_restored", adopted=len(alive), lost=len(dead), unfinished=len(works))
 
 

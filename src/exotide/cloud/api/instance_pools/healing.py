@@ -1,8 +1,9 @@
-"""Pools keep their size: a member that is lost is replaced in one step."""
+"""Pools keep their size: a member that is lost is replaced in one step, one that lacks is made."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -13,7 +14,7 @@ from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.instances.model import Instance
 from exotide.cloud.api.instances.power import boot, bury, make
 from exotide.cloud.api.load_balancers.following import follow
-from exotide.cloud.api.states import InstanceState
+from exotide.cloud.api.states import InstanceState, PoolState
 from exotide.cloud.api.world import World
 from exotide.cloud.ports import CloudFault
 
@@ -26,6 +27,7 @@ def notice_death(world: World, instance_id: str, reason: str) -> None:
     """A server died unasked: a pool replaces it, a single instance is stopped from now on."""
     instance = world.instances.get(instance_id)
     if instance is None or instance.state not in _ALIVE:
+        _do_not_wait_for(world, instance_id)
         return
     _log.warning("server_died", instance=instance_id, name=instance.name, reason=reason)
     pool = pool_of(world, instance)
@@ -62,6 +64,16 @@ def add_member(world: World, pool: Pool) -> Instance:
     return member
 
 
+def detach(world: World, pool: Pool, victims: Sequence[str]) -> list[Instance]:
+    """Take members out of their pool, on their way to being destroyed."""
+    leaving = [world.instances[victim] for victim in victims]
+    for instance in leaving:
+        instance.become(InstanceState.DESTROYING)
+    gone = set(victims)
+    pool.members = [member for member in pool.members if member not in gone]
+    return leaving
+
+
 def replace_member(world: World, pool: Pool, lost: Instance) -> None:
     """
     Put a new member in the place of a lost one, and see to it until the new one runs.
@@ -75,11 +87,25 @@ def replace_member(world: World, pool: Pool, lost: Instance) -> None:
 
 
 def heal(world: World, pool: Pool, lost: Instance) -> None:
-    """Replace a member in error; while there is no room it stays, and is tried again."""
+    """Replace a member in error; while there is no room, or a fault keeps it, it stays."""
+    hold = world.faults.holds.about(lost.id)
+    if hold is not None:
+        hold.then(lambda: _heal_later(world, pool, lost))
+        return
     try:
         replace_member(world, pool, lost)
     except (Conflict, QuotaExceeded):
         attend(world, pool, lost)
+
+
+def fill(world: World, pool: Pool) -> None:
+    """
+    Make the members that a running pool lacks, as soon as there is room for them.
+
+    Whatever makes a pool run again, or lets go of it, calls this.
+    """
+    if _lacks(world, pool):
+        world.background.spawn(_fill(world, pool))
 
 
 def attend(world: World, pool: Pool, member: Instance) -> None:
@@ -97,6 +123,30 @@ def _swap(world: World, pool: Pool, lost: Instance) -> Instance:
     return fresh
 
 
+def _heal_later(world: World, pool: Pool, lost: Instance) -> None:
+    if _is_lost(pool, lost):
+        heal(world, pool, lost)
+
+
+def _lacks(world: World, pool: Pool) -> bool:
+    is_known = world.pools.get(pool.id) is pool
+    runs = pool.state is PoolState.RUNNING
+    return is_known and runs and pool.missing > 0 and world.faults.holds.about(pool.id) is None
+
+
+async def _fill(world: World, pool: Pool) -> None:
+    for pause_s in world.pace.pauses():
+        try:
+            while _lacks(world, pool):
+                world.require_quota("instance", 1)
+                attend(world, pool, add_member(world, pool))
+        except (Conflict, QuotaExceeded) as error:
+            _log.warning("members_missing", pool=pool.id, count=pool.missing, reason=str(error))
+        if not _lacks(world, pool):
+            return
+        await asyncio.sleep(pause_s)
+
+
 async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
     """Boot the new member; if that fails, replace it in turn, with growing pauses."""
     for pause_s in world.pace.pauses():
@@ -105,6 +155,9 @@ async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
         except CloudFault as error:
             _log.warning("replacement_failed", pool=pool.id, instance=member.id, error=str(error))
         if not _is_lost(pool, member):
+            return
+        if world.faults.holds.about(member.id) is not None:
+            heal(world, pool, member)
             return
         await asyncio.sleep(pause_s)
         if not _is_lost(pool, member):
@@ -115,6 +168,13 @@ async def _see_to_it(world: World, pool: Pool, member: Instance) -> None:
 
 def _is_lost(pool: Pool, member: Instance) -> bool:
     return member.state is InstanceState.ERROR and member.id in pool.members
+
+
+def _do_not_wait_for(world: World, instance_id: str) -> None:
+    """A former member that a fault would have brought back does not come."""
+    hold = world.faults.holds.about(instance_id)
+    if hold is not None:
+        hold.let_go()
 
 
 async def _leave(world: World, lost: Instance) -> None:

@@ -15,9 +15,10 @@ DEFAULT_PREFIX: Final = "pool"
 @dataclass(slots=True, kw_only=True)
 class Pool:
     """
-    A group of like instances that keeps its size.
+    A group of like instances that keeps its size: a member that is lost is replaced in one step.
 
-    Its size *is* the number of its members: one that is lost is replaced in the same step.
+    The size is what was asked for. On good days there are as many members as soon as a change is
+    accepted; on bad ones some never come, go late, or come back: see `faults.pools`.
     """
 
     id: str
@@ -30,15 +31,24 @@ class Pool:
     min_available: int = 0
     members: list[str] = field(default_factory=list)
     """Instance ids, the oldest first. One that is being destroyed is no member any more."""
+    size: int = -1
+    """Members that are wanted; -1: as many as there are, for pools that were stored without it."""
     state: PoolState = PoolState.CREATING
+    is_size_late: bool = False
+    """Whether the number of members is shown as size, because a fault says so."""
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            self.size = len(self.members)
 
     def become(self, wanted: PoolState) -> None:
         require(self.state, wanted)
         self.state = wanted
 
     @property
-    def size(self) -> int:
-        return len(self.members)
+    def missing(self) -> int:
+        """How many members have still to come; below 0: how many have still to go."""
+        return self.size - len(self.members)
 
     def view(self) -> dict[str, object]:
         """Return the pool as the API shows it."""
@@ -47,7 +57,7 @@ class Pool:
             "id": self.id,
             "name": self.name,
             "state": str(self.state),
-            "size": self.size,
+            "size": len(self.members) if self.is_size_late else self.size,
             "min-available": self.min_available,
             "disk-size": plan.disk_gib,
             "instance-prefix": self.instance_prefix,

@@ -8,28 +8,22 @@ pool: it goes on in every state but destroying.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from exotide.cloud.api.errors import (
-    ApiError,
-    Busy,
-    FailureReason,
-    InUse,
-    Invalid,
-    OperationFailed,
-)
-from exotide.cloud.api.instance_pools.healing import add_member
+from exotide.cloud.api.errors import ApiError, Busy, InUse, Invalid
+from exotide.cloud.api.instance_pools import changes
+from exotide.cloud.api.instance_pools.changes import Growth, Shrinking
+from exotide.cloud.api.instance_pools.healing import add_member, detach
 from exotide.cloud.api.instance_pools.model import DEFAULT_PREFIX, Pool
 from exotide.cloud.api.instances.model import Instance, Plan
-from exotide.cloud.api.instances.power import boot, bury, destroy, require_unprotected
-from exotide.cloud.api.states import InstanceState, PoolState
+from exotide.cloud.api.instances.power import require_unprotected
+from exotide.cloud.api.states import PoolState
 from exotide.cloud.api.world import World
-from exotide.cloud.ports import CloudFault
+from exotide.cloud.faults.pools import course_of, require_removable
 
 _log: Final = structlog.get_logger(__name__)
 
@@ -71,49 +65,58 @@ def create(world: World, zone: str, wanted: NewPool) -> Answer:
         instance_prefix=wanted.instance_prefix,
         min_available=wanted.min_available,
     )
-    members = _add_members(world, pool, wanted.size)
+    growth = _growth(world, pool, wanted.size)
     world.pools[pool.id] = pool
     _log.info("pool_accepted", pool=pool.id, name=pool.name, size=wanted.size)
-    return _start(world, pool, lambda: _create(world, pool, members))
+    return _start(world, pool, lambda: changes.create(world, pool, growth))
 
 
 def scale(world: World, pool: Pool, size: int) -> Answer:
     """Bring the pool to an absolute size; the oldest members go first."""
-    _require_running(pool)
+    _require_running(world, pool)
     _require_available(pool, size)
     _log.info("pool_scaled", pool=pool.id, size=pool.size, wanted=size)
-    if size > pool.size:
-        return _grow(world, pool, size - pool.size)
-    if size < pool.size:
-        return _shrink(world, pool, _removable(world, pool.members[: pool.size - size]))
+    present = len(pool.members)
+    if size > present:
+        world.require_quota("instance", size - present)
+        growth = _growth(world, pool, size)
+        pool.become(PoolState.SCALING_UP)
+        return _start(world, pool, lambda: changes.scale_up(world, pool, growth))
+    if size < present:
+        victims = pool.members[: present - size]
+        return _shrink(world, pool, size, _removable(world, pool, victims, "scale-instance-pool"))
+    pool.size = size  # whoever has not come yet is not wanted any more
     return _start(world, pool, None)
 
 
 def evict(world: World, pool: Pool, instance_ids: Sequence[str]) -> Answer:
     """Remove exactly these members; the size shrinks with them."""
-    _require_running(pool)
+    _require_running(world, pool)
     victims = list(dict.fromkeys(instance_ids))
     for victim in victims:
         if victim not in pool.members:
             raise Invalid.field("instances", f"members of instance pool {pool.id}", victim)
-    _require_available(pool, pool.size - len(victims))
+    size = pool.size - len(victims)
+    _require_available(pool, size)
     _log.info("members_evicted", pool=pool.id, instances=victims)
-    return _shrink(world, pool, _removable(world, victims))
+    removable = _removable(world, pool, victims, "evict-instance-pool-members")
+    return _shrink(world, pool, size, removable)
 
 
-def update(world: World, pool: Pool, changes: Changes) -> Answer:
+def update(world: World, pool: Pool, wanted: Changes) -> Answer:
     """Change what the pool is and what its future members will be."""
-    _require_running(pool)
+    _require_running(world, pool)
     pool.become(PoolState.UPDATING)
-    pool.name, pool.description = changes.name, changes.description
-    pool.instance_prefix, pool.min_available = changes.instance_prefix, changes.min_available
-    pool.plan = changes.plan
-    return _start(world, pool, lambda: _run_again(pool))
+    pool.name, pool.description = wanted.name, wanted.description
+    pool.instance_prefix, pool.min_available = wanted.instance_prefix, wanted.min_available
+    pool.plan = wanted.plan
+    course = course_of(world, pool)
+    return _start(world, pool, lambda: changes.update(world, pool, course))
 
 
 def delete(world: World, pool: Pool) -> Answer:
     """Remove the pool with all its members."""
-    _require_running(pool)
+    _require_running(world, pool)
     users = world.services_of(pool.id)
     if users:
         balancer, service = users[0]
@@ -121,11 +124,15 @@ def delete(world: World, pool: Pool) -> Answer:
             f"instance pool {pool.id} is in use by service {service.name} of load balancer "
             f"{balancer.name}; delete that service first"
         )
-    victims = _removable(world, pool.members)
+    victims = _removable(world, pool, pool.members, "delete-instance-pool")
     pool.become(PoolState.DESTROYING)
-    members = _detach(world, pool, victims)
+    members = detach(world, pool, victims)
+    for instance in world.instances.values():
+        hold = world.faults.holds.about(instance.id) if instance.pool_id == pool.id else None
+        if hold is not None:
+            hold.let_go()
     _log.info("pool_deleted", pool=pool.id, members=len(members))
-    return _start(world, pool, lambda: _delete(world, pool, members))
+    return _start(world, pool, lambda: changes.delete(world, pool, members))
 
 
 def unfinished(
@@ -142,20 +149,21 @@ def unfinished(
         case PoolState.RUNNING:
             return None
         case PoolState.CREATING:
-            return lambda: _create(world, pool, starting)
+            return lambda: changes.create(world, pool, Growth(fresh=list(starting)))
         case PoolState.SCALING_UP:
-            return lambda: _scale_up(world, pool, starting)
+            return lambda: changes.scale_up(world, pool, Growth(fresh=list(starting)))
         case PoolState.SCALING_DOWN:
-            return lambda: _scale_down(world, pool, leaving)
+            return lambda: changes.scale_down(world, pool, Shrinking(leaving=list(leaving)))
         case PoolState.DESTROYING:
-            return lambda: _delete(world, pool, leaving)
+            return lambda: changes.delete(world, pool, leaving)
         case PoolState.UPDATING:
-            return lambda: _run_again(pool)
+            return lambda: changes.update(world, pool)
 
 
-def _require_running(pool: Pool) -> None:
+def _require_running(world: World, pool: Pool) -> None:
     if pool.state is not PoolState.RUNNING:
-        raise Busy.of("instance pool", pool.id, pool.state)
+        word = world.faults.shown_states.get(pool.id, pool.state)
+        raise Busy.of("instance pool", pool.id, word)
 
 
 def _require_available(pool: Pool, size: int) -> None:
@@ -163,10 +171,11 @@ def _require_available(pool: Pool, size: int) -> None:
         raise Invalid.field("size", f"at least min-available ({pool.min_available})", size)
 
 
-def _removable(world: World, victims: Sequence[str]) -> Sequence[str]:
+def _removable(world: World, pool: Pool, victims: Sequence[str], operation: str) -> Sequence[str]:
     """Let a removal pass only if none of those who would go is protected."""
     for victim in victims:
-        require_unprotected(world.instances[victim])
+        require_unprotected(world.instances[victim], operation)
+        require_removable(world, pool, world.instances[victim])
     return victims
 
 
@@ -174,17 +183,29 @@ def _start(world: World, pool: Pool, work: Callable[[], Awaitable[None]] | None)
     return world.operations.start(zone=pool.zone, kind="instance-pool", key=pool.id, work=work)
 
 
-def _grow(world: World, pool: Pool, count: int) -> Answer:
-    world.require_quota("instance", count)
-    members = _add_members(world, pool, count)
-    pool.become(PoolState.SCALING_UP)
-    return _start(world, pool, lambda: _scale_up(world, pool, members))
+def _growth(world: World, pool: Pool, size: int) -> Growth:
+    """Give a pool a higher size, and make the members that are there from the beginning."""
+    wanted = size - len(pool.members)
+    course = course_of(world, pool, new=wanted)
+    comes = course.comes(wanted)
+    later = 0 if course.staggered is None else comes
+    fresh = _add_members(world, pool, comes - later)
+    gain, pool.size = size - pool.size, size
+    pool.is_size_late = course.shows_size_late
+    return Growth(fresh=fresh, later=later, never=wanted - comes, gain=gain, course=course)
 
 
-def _shrink(world: World, pool: Pool, victims: Sequence[str]) -> Answer:
+def _shrink(world: World, pool: Pool, size: int, victims: Sequence[str]) -> Answer:
+    course = course_of(world, pool, victims)
     pool.become(PoolState.SCALING_DOWN)
-    leaving = _detach(world, pool, victims)
-    return _start(world, pool, lambda: _scale_down(world, pool, leaving))
+    loss, pool.size = pool.size - size, size
+    pool.is_size_late = course.shows_size_late
+    shrinking = Shrinking(loss=loss, course=course)
+    if course.staggered is None:
+        shrinking.take_out(world, pool, victims)
+    else:
+        shrinking.later = victims
+    return _start(world, pool, lambda: changes.scale_down(world, pool, shrinking))
 
 
 def _add_members(world: World, pool: Pool, count: int) -> list[Instance]:
@@ -197,73 +218,3 @@ def _add_members(world: World, pool: Pool, count: int) -> list[Instance]:
             pool.members.remove(member)
             world.servers.release_ip(world.instances.pop(member).ip)
         raise
-
-
-def _detach(world: World, pool: Pool, victims: Sequence[str]) -> list[Instance]:
-    leaving = [world.instances[victim] for victim in victims]
-    for instance in leaving:
-        instance.become(InstanceState.DESTROYING)
-    gone = set(victims)
-    pool.members = [member for member in pool.members if member not in gone]
-    return leaving
-
-
-async def _create(world: World, pool: Pool, members: Sequence[Instance]) -> None:
-    failures = await _gather(boot(world, member) for member in members)
-    if not failures:
-        pool.become(PoolState.RUNNING)
-        return
-    pool.become(PoolState.DESTROYING)
-    await _gather(destroy(world, member) for member in _detach(world, pool, pool.members))
-    del world.pools[pool.id]
-    raise OperationFailed(FailureReason.FAULT, str(failures[0]))
-
-
-async def _scale_up(world: World, pool: Pool, members: Sequence[Instance]) -> None:
-    failures = await _gather(boot(world, member) for member in members)
-    broken = [
-        member.id
-        for member in members
-        if member.state is InstanceState.ERROR and member.id in pool.members
-    ]
-    await _gather(bury(world, member) for member in _detach(world, pool, broken))
-    pool.become(PoolState.RUNNING)
-    if failures:
-        partly = len(failures) < len(members)
-        reason = FailureReason.PARTIAL if partly else FailureReason.FAULT
-        raise OperationFailed(reason, str(failures[0]))
-
-
-async def _scale_down(world: World, pool: Pool, leaving: Sequence[Instance]) -> None:
-    failures = await _gather(destroy(world, instance) for instance in leaving)
-    pool.become(PoolState.RUNNING)
-    _raise_first(failures)
-
-
-async def _delete(world: World, pool: Pool, members: Sequence[Instance]) -> None:
-    failures = await _gather(destroy(world, member) for member in members)
-    del world.pools[pool.id]
-    _raise_first(failures)
-
-
-async def _run_again(pool: Pool) -> None:
-    pool.become(PoolState.RUNNING)
-
-
-async def _gather(work: Iterable[Awaitable[None]]) -> list[CloudFault]:
-    """Do all of it, whatever fails; return the faults."""
-    outcomes = await asyncio.gather(*map(_fault_of, work))
-    return [outcome for outcome in outcomes if outcome is not None]
-
-
-async def _fault_of(work: Awaitable[None]) -> CloudFault | None:
-    try:
-        await work
-    except CloudFault as fault:
-        return fault
-    return None
-
-
-def _raise_first(failures: Sequence[CloudFault]) -> None:
-    if failures:
-        raise OperationFailed(FailureReason.FAULT, str(failures[0]))

@@ -23,6 +23,7 @@ from exotide.cloud.api.instances.power import (
 from exotide.cloud.api.routing import Call, Endpoint
 from exotide.cloud.api.states import InstanceState
 from exotide.cloud.api.world import World
+from exotide.cloud.faults.pools import require_removable
 
 
 def create_instance(world: World, call: Call) -> dict[str, object]:
@@ -72,8 +73,9 @@ def delete_instance(world: World, call: Call) -> dict[str, object]:
     """Destroy an instance; a pool replaces its member at once and keeps its size."""
     instance = world.instance(call.zone, call.path["id"])
     require_not_destroying(instance)
-    require_unprotected(instance)
+    require_unprotected(instance, "delete-instance")
     pool, before = pool_of(world, instance), instance.state
+    require_removable(world, pool, instance)
     instance.become(InstanceState.DESTROYING)
     if pool is not None:
         try:

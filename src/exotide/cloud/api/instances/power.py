@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from exotide.cloud.api.anti_affinity_groups.rules import require_room
-from exotide.cloud.api.errors import Busy, Conflict, FailureReason, OperationFailed
+from exotide.cloud.api.errors import Busy, FailureReason, OperationFailed, Protected
 from exotide.cloud.api.instances.model import Instance, Plan
 from exotide.cloud.api.load_balancers.following import follow, leave
 from exotide.cloud.api.security_groups.filtering import follow_membership, hand_over
@@ -139,15 +139,15 @@ def require_not_destroying(instance: Instance) -> None:
         raise Busy.of("instance", instance.id, instance.state)
 
 
-def require_unprotected(instance: Instance) -> None:
+def require_unprotected(instance: Instance, operation: str) -> None:
     """
     Check that an instance may be destroyed.
 
     Raises:
-        Conflict: It is protected.
+        Protected: It is protected; names the operation and the instance.
     """
     if instance.protected:
-        raise Conflict(f"instance {instance.name} is protected; remove its protection first")
+        raise Protected.of(operation, instance.id)
 
 
 @contextmanager
