@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -143,3 +143,35 @@ def answers(url: str, *, within_s: float = 20) -> None:
             pass
         assert time.monotonic() < until, url
         time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A running Prometheus that can be asked."""
+
+    url: str
+
+    def query(self, expr: str, *, at: float | None = None) -> list[dict[str, Any]]:
+        asked = {"query": expr} | ({} if at is None else {"time": str(at)})
+        answer = httpx2.get(f"{self.url}/api/v1/query", params=asked, trust_env=False).json()
+        assert answer["status"] == "success", answer
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    def value(self, expr: str) -> float | None:
+        result = self.query(expr)
+        return float(result[0]["value"][1]) if result else None
+
+    def fires(self, alert: str) -> bool:
+        return bool(self.query(f'ALERTS{{alertname="{alert}",alertstate="firing"}}'))
+
+    def has_fired(self, alert: str, *, within: str) -> bool:
+        chosen = f'ALERTS{{alertname="{alert}",alertstate="firing"}}[{within}]'
+        return bool(self.query(f"count_over_time({chosen})"))
+
+
+def until(met: Callable[[], bool], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
 import yaml
 
 from exotide.stack.alerting import grafana_files, monitoring_files
 
-from .parts import Member, Process, answers, exporter, free_port, running, served
+from .parts import (
+    Member,
+    Process,
+    Prometheus,
+    answers,
+    exporter,
+    free_port,
+    running,
+    served,
+    until,
+)
 
 SPEED = 30.0
 """Scrapes each second, patience for 2.5 s, a window and a pending time of 5 s."""
@@ -30,6 +38,10 @@ class Watch:
     stack: ExitStack
     port: int = field(default_factory=free_port)
     process: Process | None = None
+
+    @property
+    def prometheus(self) -> Prometheus:
+        return Prometheus(f"http://127.0.0.1:{self.port}")
 
     def add(self, member: Member) -> str:
         return f"127.0.0.1:{self.stack.enter_context(served(exporter(member)))}"
@@ -58,38 +70,12 @@ class Watch:
                 *(self.folder / "prometheus/prometheus.args").read_text().split(),
             )
         )
-        answers(f"http://127.0.0.1:{self.port}/-/ready")
+        answers(f"{self.prometheus.url}/-/ready")
 
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
-
-    def query(self, expr: str, *, at: float | None = None) -> list[dict[str, Any]]:
-        asked = {"query": expr} | ({} if at is None else {"time": str(at)})
-        answer = httpx2.get(
-            f"http://127.0.0.1:{self.port}/api/v1/query", params=asked, trust_env=False
-        ).json()
-        assert answer["status"] == "success", answer
-        result: list[dict[str, Any]] = answer["data"]["result"]
-        return result
-
-    def value(self, expr: str) -> float | None:
-        result = self.query(expr)
-        return float(result[0]["value"][1]) if result else None
-
-    def fires(self, alert: str) -> bool:
-        return bool(self.query(f'ALERTS{{alertname="{alert}",alertstate="firing"}}'))
-
-    def has_fired(self, alert: str, *, within: str) -> bool:
-        chosen = f'ALERTS{{alertname="{alert}",alertstate="firing"}}[{within}]'
-        return bool(self.query(f"count_over_time({chosen})"))
-
-    def until(self, met: Callable[[], bool], *, timeout_s: float) -> None:
-        until = time.monotonic() + timeout_s
-        while not met():
-            assert time.monotonic() < until, (self.folder / "prometheus.log").read_text()[-2000:]
-            time.sleep(0.2)
 
 
 @pytest.fixture
@@ -108,7 +94,7 @@ def grafanas_verdicts(watch: Watch, *, at: float) -> dict[str, bool]:
             (each["evaluator"]["type"], each["evaluator"]["params"][0])
             for each in judged["conditions"]
         )
-        values = [float(each["value"][1]) for each in watch.query(asked["expr"], at=at)]
+        values = [float(each["value"][1]) for each in watch.prometheus.query(asked["expr"], at=at)]
         met = [value > limit if kind == "gt" else value < limit for value in values]
         assert len(met) <= 1  # Grafana would make an alert of each line
         verdicts[rule["title"]] = met == [True]
@@ -120,7 +106,9 @@ def prometheus_verdicts(watch: Watch, *, at: float) -> dict[str, bool]:
     text = monitoring_files(speed=SPEED)["prometheus/rules/pool-cpu.yml"]
     rules = yaml.safe_load(text)["groups"][0]["rules"]
     return {
-        rule["alert"]: bool(watch.query(rule["expr"], at=at)) for rule in rules if "alert" in rule
+        rule["alert"]: bool(watch.prometheus.query(rule["expr"], at=at))
+        for rule in rules
+        if "alert" in rule
     }
 
 
@@ -135,15 +123,15 @@ def test_members_too_busy_to_be_scraped_hold_the_pool_until_they_leave_its_list(
     watch.tell(*targets)
     watch.start()
     silent_busy = "exotide:pool_cpu:avg_silent_busy_ratio"
-    watch.until(lambda: (watch.value(silent_busy) or 0) > 0.6, timeout_s=20)
+    until(lambda: (watch.prometheus.value(silent_busy) or 0) > 0.6, timeout_s=20)
     time.sleep(12)  # twice what the alert would need
-    assert watch.value(silent_busy) == pytest.approx(2.05 / 3, abs=0.02)
-    assert watch.value("exotide:pool_cpu:avg_ratio") == pytest.approx(0.05, abs=0.02)
-    assert not watch.has_fired("CPU low", within="1m")
+    assert watch.prometheus.value(silent_busy) == pytest.approx(2.05 / 3, abs=0.02)
+    assert watch.prometheus.value("exotide:pool_cpu:avg_ratio") == pytest.approx(0.05, abs=0.02)
+    assert not watch.prometheus.has_fired("CPU low", within="1m")
 
     idle.answers_each_second_time = True
     watch.tell(targets[0])
-    watch.until(lambda: watch.fires("CPU low"), timeout_s=25)
+    until(lambda: watch.prometheus.fires("CPU low"), timeout_s=25)
     seen = time.time()
     for second in range(25):
         verdicts = grafanas_verdicts(watch, at=seen - second)
@@ -158,7 +146,7 @@ def test_a_prometheus_that_was_killed_in_calm_judges_nothing_by_what_it_knew(wat
     target = watch.add(Member(busy_ratio=0.05))
     watch.tell(target)
     watch.start()
-    watch.until(lambda: watch.fires("CPU low"), timeout_s=30)
+    until(lambda: watch.prometheus.fires("CPU low"), timeout_s=30)
     watch.kill()
     (watch.folder / "service-discovery/config.json").unlink()
     watch.start()
@@ -168,8 +156,8 @@ def test_a_prometheus_that_was_killed_in_calm_judges_nothing_by_what_it_knew(wat
         watch.write(text)
     time.sleep(3)
     since = f"{round(time.monotonic() - restarted)}s"
-    assert not watch.has_fired("CPU low", within=since)
-    assert watch.value("exotide:pool_cpu:avg_silent_busy_ratio") is None
+    assert not watch.prometheus.has_fired("CPU low", within=since)
+    assert watch.prometheus.value("exotide:pool_cpu:avg_silent_busy_ratio") is None
 
     watch.tell(target)
-    watch.until(lambda: watch.fires("CPU low"), timeout_s=30)
+    until(lambda: watch.prometheus.fires("CPU low"), timeout_s=30)
