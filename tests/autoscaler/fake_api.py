@@ -37,6 +37,8 @@ class FakeApi:
     attempts: int = 0
     reads: int = 0
     evicted: list[str] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
+    """Addresses that the load balancer's health check calls failed."""
     members: list[str] = field(default_factory=list)
     settles_at: float = 0.0
     port: int = 0
@@ -70,13 +72,28 @@ class FakeApi:
     def instances(self) -> dict[str, Any]:
         """The first listed member is the newest, so that age and order differ."""
         with self.lock:
-            ages = enumerate(reversed(self.members))
+            last = len(self.members) - 1
             return {
                 "instances": [
-                    {"id": member, "created-at": f"2026-11-23T20:{age:02d}:00Z"}
-                    for age, member in ages
+                    {
+                        "id": member,
+                        "created-at": f"2026-11-23T20:{last - place:02d}:00Z",
+                        "state": "running",
+                        "public-ip": f"198.51.100.{place + 1}",
+                    }
+                    for place, member in enumerate(self.members)
                 ]
             }
+
+    def balancers(self) -> dict[str, Any]:
+        """One balancer with one service, which checks the pool's members."""
+        with self.lock:
+            checks = [
+                {"public-ip": ip, "status": "failure" if ip in self.failing else "success"}
+                for ip in (f"198.51.100.{place + 1}" for place in range(len(self.members)))
+            ]
+            service = {"instance-pool": {"id": POOL_ID}, "healthcheck-status": checks}
+            return {"load-balancers": [{"id": str(uuid.uuid4()), "services": [service]}]}
 
     def resize(self, how: str, size: int) -> None:
         with self.lock:
@@ -107,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.path.startswith("/v2/instance?"):
             self._answer(200, api.instances())
+        elif self.path == "/v2/load-balancer":
+            self._answer(200, api.balancers())
         elif self.path == f"/v2/instance-pool/{POOL_ID}":
             self._answer(200, api.pool())
         else:

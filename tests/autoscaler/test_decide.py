@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from exotide_autoscaler.domain import Decision, Intent, Owed, Policy, Pool, Reason
+from exotide_autoscaler.domain import Decision, Intent, Member, Owed, Policy, Pool, Reason
 from exotide_autoscaler.inbox import triage
-from exotide_autoscaler.policy import Member, choose_victims, decide
+from exotide_autoscaler.policy import choose_victims, decide
 from exotide_autoscaler.words import describe
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The autoscaler on a local cloud that fails on demand: over HTTP, through the official SDK."""
+"""The autoscaler on a local cloud that fails on demand: over HTTP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 from exoscale.api.v2 import Client
+from exotide_autoscaler.client import Client as AutoscalerClient
 from exotide_autoscaler.domain import Intent, Policy, Reason
 from exotide_autoscaler.journal import Journal
 from exotide_autoscaler.pools import ExoscalePools
@@ -89,13 +90,14 @@ class Bench:
         self.pool_id = started["reference"]["id"]
         self.cloud.settle()
         key = key_for(self.client, autoscaler_policy(self.pool_id))
-        self.pools = ExoscalePools(
+        self.api = AutoscalerClient(
             key["key"],
             key["secret"],
             endpoint=self.cloud.access.endpoint,
-            pool_id=self.pool_id,
             timeout_s=CALL_WITHIN_S,
+            environ={},
         )
+        self.pools = ExoscalePools(self.api, pool_id=self.pool_id)
         scribe = InstantScribe(Journal(self.connection))
         self.reconciler = Reconciler(self.pools, scribe, self.clock, POLICY)
 
@@ -145,8 +147,8 @@ def bench(cloud: RunningCloud) -> Iterator[Bench]:
         try:
             yield made
         finally:
+            made.loop.run_until_complete(made.api.close())
             made.loop.close()
-            made.pools._client.http_client.close()
             emptying = reset(cloud.cloud.world)
             asyncio.run_coroutine_threadsafe(emptying, cloud.loop).result(10)
 

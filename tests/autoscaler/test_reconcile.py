@@ -119,7 +119,7 @@ def test_a_shrink_asked_for_during_a_growth_happens_after_it(world: World) -> No
     assert world.after(20) is Reason.INTERVAL
     assert world.after(20) is Reason.ALERT
     assert world.pools.size == 1
-    assert world.pools.members == ["m1"]
+    assert world.pools.ids == ["m1"]
 
 
 def test_a_cooldown_delays_an_intent_and_never_drops_it() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from exotide_autoscaler.domain import Instant, Pool
+from exotide_autoscaler.domain import Instant, Member, Pool
 from exotide_autoscaler.errors import CloudUnavailable, Refused
 from exotide_autoscaler.journal import SCHEMA, Journal
 
@@ -53,7 +53,7 @@ class FailingPools:
 
     clock: HandClock
     size: int = 1
-    members: list[str] = field(default_factory=lambda: ["m0"])
+    ids: list[str] = field(default_factory=lambda: ["m0"])
     fault: str = ""
     """Empty, or what happens to calls: unread, refused, lost, done-but-lost, late."""
     changes: list[tuple[float, int]] = field(default_factory=list)
@@ -63,32 +63,36 @@ class FailingPools:
     async def get(self) -> Pool:
         if self.fault == "unread":
             raise CloudUnavailable("no answer")
-        settled = len(self.members) == self.size
+        settled = len(self.ids) == self.size
         return Pool(
             name="web",
             size=self.size,
             state="running" if settled else "scaling-up",
-            members=tuple(self.members),
+            members=tuple(self.ids),
         )
 
     async def scale(self, size: int) -> None:
         self._change(size)
 
     async def evict(self, victims: tuple[str, ...]) -> None:
-        if set(victims) - set(self.members):
+        if set(victims) - set(self.ids):
             raise Refused("not a member")
         if self.fault not in {"refused", "lost"}:
-            self.members = [member for member in self.members if member not in victims]
+            self.ids = [member for member in self.ids if member not in victims]
         self._change(self.size - len(victims))
 
-    async def oldest(self, pool: Pool, count: int) -> tuple[str, ...]:
-        return (pool.members or ())[:count]
+    async def members(self) -> tuple[Member, ...]:
+        """The order of birth is also that of the list."""
+        return tuple(Member(id=member) for member in self.ids)
+
+    async def failing(self) -> frozenset[str]:
+        return frozenset()
 
     def settle(self) -> None:
-        while len(self.members) < self.size:
-            self.members.append(f"m{self.born}")
+        while len(self.ids) < self.size:
+            self.ids.append(f"m{self.born}")
             self.born += 1
-        del self.members[self.size :]
+        del self.ids[self.size :]
 
     def _change(self, size: int) -> None:
         if self.fault == "refused":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import stat
-import time
+import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from exotide_servicediscovery.agent import Agent
+from exotide_servicediscovery.client import Client
 from exotide_servicediscovery.logs import make_log
 from exotide_servicediscovery.metrics import Metrics
 from exotide_servicediscovery.pools import ExoscalePools
+from exotide_servicediscovery.service import CALL_S
 from exotide_servicediscovery.settings import Settings
 
 from .api import POOL_ID, FakeApi
@@ -32,8 +36,26 @@ class Bench:
     file: Path
     stream: io.StringIO
 
+    loop: asyncio.AbstractEventLoop
+
     def refresh(self) -> None:
-        self.agent.refresh()
+        self.loop.run_until_complete(self.agent.refresh())
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let the agent run in a thread; cancel it in the end, which it has a second for."""
+        passes = self.loop.create_task(self.agent.run())
+
+        def run() -> None:
+            with suppress(asyncio.CancelledError):
+                self.loop.run_until_complete(passes)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield
+        self.loop.call_soon_threadsafe(passes.cancel)
+        thread.join(1)
+        assert not thread.is_alive()
 
     def targets(self) -> list[str]:
         """All targets in the file."""
@@ -76,23 +98,14 @@ def bench(api: FakeApi, tmp_path: Path) -> Iterator[Bench]:
         refresh_s=0.05,
     )
     stream = io.StringIO()
-    clients: list[ExoscalePools] = []
-
-    def connect() -> ExoscalePools:
-        clients.append(ExoscalePools(settings))
-        return clients[-1]
-
+    client = Client("EXOkey", SECRET, endpoint=api.endpoint, timeout_s=CALL_S, environ={})
     agent = Agent(
         settings=settings,
-        connect=connect,
+        pools=ExoscalePools(client, pool_id=POOL_ID),
         metrics=Metrics(),
         log=make_log(stream),
         deadline_s=2.0,
     )
-    yield Bench(agent=agent, api=api, file=file, stream=stream)
-    api.release.set()
-    end = time.monotonic() + 5
-    while any(not call.done() for call in agent.calls) and time.monotonic() < end:
-        time.sleep(0.01)
-    for client in clients:
-        client.close()
+    with closing(asyncio.new_event_loop()) as loop:
+        yield Bench(agent=agent, api=api, file=file, stream=stream, loop=loop)
+        loop.run_until_complete(client.close())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from ipaddress import IPv4Address
 
-from exotide_servicediscovery.targets import LEAVING, Instance, Pool, count_skipped, render
+from exotide_servicediscovery.targets import LEAVING, Instance, Pool, render
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,14 +15,17 @@ instances = st.builds(
     id=st.uuids().map(str),
     name=st.text(min_size=1),
     state=st.sampled_from(STATES),
-    ip=st.none() | st.ip_addresses(v=4),
+    ip=st.none() | st.ip_addresses(),
 )
 some = st.lists(instances, max_size=12, unique_by=lambda found: found.id)
 
 
+def pool_of(members: list[Instance]) -> Pool:
+    return Pool(id="p", name="web", instances=tuple(members))
+
+
 def document(members: list[Instance], port: int = 9100) -> bytes:
-    pool = Pool(id="p", name="web", instances=tuple(members))
-    return render(pool, zone="at-vie-1", port=port)
+    return render(pool_of(members), zone="at-vie-1", port=port)
 
 
 def test_a_member_is_one_group_with_its_labels() -> None:
@@ -50,9 +53,15 @@ def test_every_member_that_can_be_reached_is_a_target_and_no_other(
     members: list[Instance], port: int
 ) -> None:
     groups = json.loads(document(members, port))
-    expected = {m.id: f"{m.ip}:{port}" for m in members if m.ip and m.state not in LEAVING}
-    assert {group["labels"]["instance_id"]: group["targets"][0] for group in groups} == expected
-    assert len(groups) + count_skipped(members) == len(members)
+    gone = {*LEAVING, "error"}
+    hosts = {
+        m.id: f"[{m.ip}]" if m.ip.version == 6 else str(m.ip)
+        for m in members
+        if m.ip and m.state not in gone
+    }
+    found = {group["labels"]["instance_id"]: group["targets"][0] for group in groups}
+    assert found == {id_: f"{host}:{port}" for id_, host in hosts.items()}
+    assert set(pool_of(members).left_out) == {m.id for m in members} - set(found)
 
 
 @given(some.flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))))

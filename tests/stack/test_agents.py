@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,11 +15,12 @@ import pytest
 import yaml
 from exoscale.api.exceptions import ExoscaleAPIAuthException
 from exoscale.api.v2 import Client
+from exotide_autoscaler.client import Client as AutoscalerClient
 from exotide_autoscaler.errors import Unauthorized
 from exotide_autoscaler.pools import ExoscalePools as AutoscalerPools
+from exotide_servicediscovery.client import Client as DiscoveryClient
 from exotide_servicediscovery.errors import Unauthorized as DiscoveryUnauthorized
 from exotide_servicediscovery.pools import ExoscalePools as DiscoveryPools
-from exotide_servicediscovery.settings import Settings as DiscoverySettings
 
 from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.testing import RunningCloud
@@ -52,30 +54,29 @@ class Bench:
     def client(self, agent: str) -> Any:
         return self.connect(self.env(agent)["EXOSCALE_KEY"], self.env(agent)["EXOSCALE_SECRET"])
 
-    def autoscaler(self) -> AutoscalerPools:
+    @asynccontextmanager
+    async def autoscaler(self) -> AsyncIterator[AutoscalerPools]:
         env = self.env("autoscaler")
-        return AutoscalerPools(
+        client = AutoscalerClient(
             env["EXOSCALE_KEY"],
             env["EXOSCALE_SECRET"],
             endpoint=env["EXOSCALE_API_ENDPOINT"],
-            pool_id=self.stack.pool_id,
             timeout_s=5,
         )
+        yield AutoscalerPools(client, pool_id=self.stack.pool_id)
+        await client.close()
 
-    def discovery(self, file: Path) -> DiscoveryPools:
+    @asynccontextmanager
+    async def discovery(self) -> AsyncIterator[DiscoveryPools]:
         env = self.env("service-discovery")
-        return DiscoveryPools(
-            DiscoverySettings(
-                key=env["EXOSCALE_KEY"],
-                secret=env["EXOSCALE_SECRET"],
-                zone=env["EXOSCALE_ZONE"],
-                pool_id=self.stack.pool_id,
-                target_port=9100,
-                endpoint=env["EXOSCALE_API_ENDPOINT"],
-                targets_file=file,
-                refresh_s=1,
-            )
+        client = DiscoveryClient(
+            env["EXOSCALE_KEY"],
+            env["EXOSCALE_SECRET"],
+            endpoint=env["EXOSCALE_API_ENDPOINT"],
+            timeout_s=5,
         )
+        yield DiscoveryPools(client, pool_id=self.stack.pool_id)
+        await client.close()
 
     def revoke(self, agent: str) -> None:
         self.account.api.change("delete_api_key", id=self.env(agent)["EXOSCALE_KEY"])
@@ -154,27 +155,23 @@ def test_where_no_name_of_the_pool_is_known_the_keys_are_refused_and_not_good_fo
 
 @pytest.mark.anyio
 async def test_the_autoscaler_can_do_all_its_work_with_its_key(bench: Bench) -> None:
-    pools = bench.autoscaler()
-    await pools.scale(3)
-    bench.cloud.settle()
-    pool = await pools.get()
-    assert pool.size == 3
-    oldest = await pools.oldest(pool, 1)
-    ages = bench.account.api.call("list_instances", manager_id=bench.stack.pool_id)
-    assert len(oldest) == 1
-    assert len(ages["instances"]) == 3
-    await pools.evict(oldest)
-    bench.cloud.settle()
-    assert (await pools.get()).size == 2
+    async with bench.autoscaler() as pools:
+        await pools.scale(3)
+        bench.cloud.settle()
+        pool = await pools.get()
+        assert pool.size == 3
+        members = await pools.members()
+        assert {member.id for member in members} == set(pool.members or ())
+        await pools.evict((members[0].id,))
+        bench.cloud.settle()
+        assert (await pools.get()).size == 2
 
 
-def test_the_service_discovery_can_do_all_its_work_with_its_key(
-    bench: Bench, tmp_path: Path
-) -> None:
-    pools = bench.discovery(tmp_path / "config.json")
-    found = pools.get()
+@pytest.mark.anyio
+async def test_the_service_discovery_can_do_all_its_work_with_its_key(bench: Bench) -> None:
+    async with bench.discovery() as pools:
+        found = await pools.get()
     assert [each.id for each in found.instances] == _members(bench)
-    pools.close()
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -218,19 +215,16 @@ def test_the_service_discovery_cannot_change_even_its_own_pool(bench: Bench) -> 
 
 
 @pytest.mark.anyio
-async def test_a_revoked_key_stops_its_agent_at_once_and_only_that(
-    bench: Bench, tmp_path: Path
-) -> None:
-    autoscaler, discovery = bench.autoscaler(), bench.discovery(tmp_path / "config.json")
-    await autoscaler.get()
-    bench.revoke("autoscaler")
-    with pytest.raises(Unauthorized, match="unknown key"):
+async def test_a_revoked_key_stops_its_agent_at_once_and_only_that(bench: Bench) -> None:
+    async with bench.autoscaler() as autoscaler, bench.discovery() as discovery:
         await autoscaler.get()
-    assert discovery.get().id == bench.stack.pool_id
-    bench.revoke("service-discovery")
-    with pytest.raises(DiscoveryUnauthorized, match="unknown key"):
-        discovery.get()
-    discovery.close()
+        bench.revoke("autoscaler")
+        with pytest.raises(Unauthorized, match="unknown key"):
+            await autoscaler.get()
+        assert (await discovery.get()).id == bench.stack.pool_id
+        bench.revoke("service-discovery")
+        with pytest.raises(DiscoveryUnauthorized, match="unknown key"):
+            await discovery.get()
 
 
 def test_a_server_whose_keys_were_revoked_is_replaced_by_one_with_new_keys(bench: Bench) -> None:

@@ -83,7 +83,7 @@ def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _run(settings: Settings) -> None:
-    from exotide_autoscaler.service import run  # noqa: PLC0415 - after the settings were checked: the SDK takes a while to load
+    from exotide_autoscaler.service import run  # noqa: PLC0415 - after the settings were checked: this takes a while to load
 
     asyncio.run(run(settings))
 

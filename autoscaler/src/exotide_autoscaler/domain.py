@@ -59,6 +59,18 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """An instance of the pool; None is what the cloud does not tell."""
+
+    id: str
+    created_at: str | None = None
+    """RFC 3339 in UTC, so that text order is time order."""
+    state: str | None = None
+    ip: str | None = None
+    """Its public address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The limits within which a pool is scaled; times in seconds."""
 

@@ -9,9 +9,11 @@ Everything that can go wrong, as one tree:
     + Unauthorized        401, 403: the key may not do this
     + PoolNotFound        404: wrong id or zone, or the pool is gone
     + QuotaExceeded       no room in the organisation's quota
-    + Refused             any other 4xx, or an operation that failed
+    + Busy                409, 423: the pool has something else to do; surely not done
+    + Refused             any other 4xx, or an operation that failed; surely not done
+      - MemberRefused       a member cannot go: it is protected, or no member
     + CloudUnavailable    429, 5xx, timeout, no connection: the outcome is unknown
-    + NonsenseAnswer      200 with an answer that cannot be true: the outcome is unknown
+    + NonsenseAnswer      an answer that cannot be true: the outcome is unknown
 """
 
 from __future__ import annotations
@@ -45,10 +47,18 @@ class JournalError(AutoscalerError):
 
 
 class CloudError(AutoscalerError):
-    """A call to the cloud did not give what was asked for."""
+    """
+    A call to the cloud did not give what was asked for.
+
+    The text is one short line and holds nothing of the key; `said` is what the API itself said.
+    """
 
     outcome_unknown: ClassVar[bool] = False
     """Whether the call may have changed the pool all the same."""
+
+    def __init__(self, text: str, *, said: str = "") -> None:
+        super().__init__(text)
+        self.said = said
 
 
 class Unauthorized(CloudError):
@@ -63,8 +73,21 @@ class QuotaExceeded(CloudError):
     """The organisation's quota has no room; the old size still holds."""
 
 
+class Busy(CloudError):
+    """The pool has something else to do; the old size still holds, try later."""
+
+
 class Refused(CloudError):
     """The cloud understood the request and said no; the old size still holds."""
+
+
+class MemberRefused(Refused):
+    """Members that were to go cannot; the old size still holds."""
+
+    def __init__(self, text: str, *, members: frozenset[str], said: str = "") -> None:
+        super().__init__(text, said=said)
+        self.members = members
+        """Those that the cloud named, or all that were to go if it named none."""
 
 
 class CloudUnavailable(CloudError):

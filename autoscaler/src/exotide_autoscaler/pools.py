@@ -1,141 +1,74 @@
-"""The pool behind Exoscale's official SDK: answers checked, errors translated, time limited."""
+"""The pool behind the Exoscale API: what its answers mean, and which of them cannot be true."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Final
 
-import requests
-from exoscale.api.exceptions import ExoscaleAPIException
-from exoscale.api.v2 import Client
-from urllib3.exceptions import HTTPError, ProtocolError
-
-from exotide_autoscaler.domain import Pool
+from exotide_autoscaler.client import Client, one_line
+from exotide_autoscaler.domain import Member, Pool
 from exotide_autoscaler.errors import (
+    Busy,
     CloudError,
     CloudUnavailable,
+    MemberRefused,
     NonsenseAnswer,
-    PoolNotFound,
     QuotaExceeded,
     Refused,
-    Unauthorized,
 )
 from exotide_autoscaler.metrics import Metrics
-from exotide_autoscaler.policy import Member, choose_victims
 from exotide_autoscaler.ports import Pools
-from exotide_autoscaler.threads import Caller
 
-T = TypeVar("T")
-_CONNECT_S: Final = 3.0
 _LARGEST_SIZE: Final = 10_000
-_LARGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
-_CHUNK_BYTES: Final = 65_536
-_SHOWN: Final = 200
-
-
-class LimitedSession(requests.Session):
-    """
-    A session whose calls end: explicit time-outs, a size limit, no redirects.
-
-    A connection that rested for an interval may be given up by the server at the very moment of
-    the next call; 60 s is a common limit, and the usual interval. So a read that finds its
-    connection cut is made once more on a fresh one. A change is not: it may have been made.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        super().__init__()
-        self._timeout_s = timeout_s
-
-    def request(self, method: str | bytes, url: str | bytes, **options: Any) -> requests.Response:  # type: ignore[override]  # requests' own has 16 arguments
-        """Make the request and read the whole answer; raises requests' and urllib3's errors."""
-        ends_at = time.monotonic() + self._timeout_s
-        try:
-            return self._once(method, url, ends_at=ends_at, **options)
-        except requests.exceptions.ConnectionError as error:
-            if method != "GET" or not _was_cut(error):
-                raise
-        return self._once(method, url, ends_at=ends_at, **options)
-
-    def _once(
-        self, method: str | bytes, url: str | bytes, *, ends_at: float, **options: Any
-    ) -> requests.Response:
-        limits = (min(_CONNECT_S, self._timeout_s), self._timeout_s)
-        response = super().request(
-            method, url, **options, timeout=limits, stream=True, allow_redirects=False
-        )
-        with response:
-            body = bytearray()
-            while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=True):
-                body += chunk
-                if len(body) > _LARGEST_ANSWER_BYTES:
-                    raise requests.exceptions.ContentDecodingError("the answer has no end")
-                if time.monotonic() > ends_at:
-                    raise requests.exceptions.ReadTimeout("the answer trickles")
-        response._content = bytes(body)  # noqa: SLF001 - as requests does when it does not stream
-        return response
-
-
-def _was_cut(error: requests.exceptions.ConnectionError) -> bool:
-    """Whether the connection was there and ended before an answer began."""
-    return any(isinstance(cause, ProtocolError) for cause in error.args)
+_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+_HALF_DONE: Final = frozenset({"interrupted", "partial", "unknown"})
+"""Reasons of a failed operation after which something may have changed."""
 
 
 class ExoscalePools:
     """Adapter of ports.Pools."""
 
-    def __init__(self, key: str, secret: str, *, endpoint: str, pool_id: str, timeout_s: float):
-        """`timeout_s` is the time that one call may take in all."""
-        self._client = Client(key, secret, url=endpoint)
-        session = LimitedSession(timeout_s)
-        session.auth = self._client.http_client.auth
-        self._client.http_client = session
+    def __init__(self, client: Client, *, pool_id: str) -> None:
+        self._client = client
         self._pool_id = pool_id
-        self._timeout_s = timeout_s
-        self._caller = Caller()
+        self._path = f"/instance-pool/{pool_id}"
 
     async def get(self) -> Pool:
         """See the port."""
-        answer = await self._call(lambda: self._client.get_instance_pool(id=self._pool_id))
-        return _pool(answer, self._pool_id)
+        return read_pool(await self._client.read("get-instance-pool", self._path), self._pool_id)
 
     async def scale(self, size: int) -> None:
         """See the port."""
-        answer = await self._call(
-            lambda: self._client.scale_instance_pool(id=self._pool_id, size=size)
-        )
-        _check_operation(answer)
+        operation = "scale-instance-pool"
+        answer = await self._client.change(operation, f"{self._path}:scale", {"size": size})
+        check_operation(operation, answer)
 
     async def evict(self, victims: tuple[str, ...]) -> None:
         """See the port."""
-        answer = await self._call(
-            lambda: self._client.evict_instance_pool_members(
-                id=self._pool_id, instances=list(victims)
-            )
-        )
-        _check_operation(answer)
-
-    async def oldest(self, pool: Pool, count: int) -> tuple[str, ...]:
-        """See the port; falls back to the order of the list if ages cannot be read."""
-        members = pool.members or ()
-        if len(members) <= count:
-            return ()
+        operation, body = "evict-instance-pool-members", {"instances": list(victims)}
         try:
-            answer = await self._call(
-                lambda: self._client.list_instances(
-                    manager_id=self._pool_id, manager_type="instance-pool"
-                )
-            )
-            created = _creation_times(answer)
-        except CloudError:
-            created = {}
-        listed = [Member(id=member, created_at=created.get(member)) for member in members]
-        return choose_victims(listed, count)
+            answer = await self._client.change(operation, f"{self._path}:evict", body)
+            check_operation(operation, answer)
+        except CloudError as error:
+            raise _about_members(error, victims) from error
 
-    async def _call(self, call: Callable[[], T]) -> T:
-        return await self._caller.run(
-            lambda: _translated(call), deadline_s=self._timeout_s + _CONNECT_S
-        )
+    async def members(self) -> tuple[Member, ...]:
+        """See the port."""
+        mine = {"manager-id": self._pool_id, "manager-type": "instance-pool"}
+        answer = await self._client.read("list-instances", "/instance", mine)
+        return read_members(answer, self._pool_id)
+
+    async def failing(self) -> frozenset[str]:
+        """See the port."""
+        answer = await self._client.read("list-load-balancers", "/load-balancer")
+        return read_failing(answer, self._pool_id)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
 
 
 class MeasuredPools:
@@ -160,100 +93,164 @@ class MeasuredPools:
         with self._metrics.api_call("evict"):
             await self._inner.evict(victims)
 
-    async def oldest(self, pool: Pool, count: int) -> tuple[str, ...]:
+    async def members(self) -> tuple[Member, ...]:
         """See the port."""
         with self._metrics.api_call("list"):
-            return await self._inner.oldest(pool, count)
+            return await self._inner.members()
+
+    async def failing(self) -> frozenset[str]:
+        """See the port."""
+        with self._metrics.api_call("health"):
+            return await self._inner.failing()
 
 
-def _translated(call: Callable[[], T]) -> T:
-    """Make the call in the present thread; every failure becomes a CloudError."""
-    try:
-        return call()
-    except ExoscaleAPIException as error:
-        raise _from_status(error) from error
-    except requests.exceptions.JSONDecodeError as error:
-        raise NonsenseAnswer("the answer is not JSON") from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise Refused(f"the endpoint cannot be called: {_short(error)}") from error
-    except requests.exceptions.Timeout as error:
-        raise CloudUnavailable(f"timed out: {_short(error)}") from error
-    except (requests.exceptions.RequestException, HTTPError, OSError) as error:
-        raise CloudUnavailable(f"no connection: {_short(error)}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise NonsenseAnswer(f"the SDK could not read the answer: {_short(error)}") from error
-
-
-def _from_status(error: ExoscaleAPIException) -> CloudError:
-    status = error.response.status_code if error.response is not None else 0
-    text = _short(error)
-    if status in {401, 403}:
-        return Unauthorized(f"{text}; check EXOSCALE_KEY, its secret and its role")
-    if status == 404:
-        return PoolNotFound(f"{text}; check EXOSCALE_INSTANCEPOOL_ID and EXOSCALE_ZONE")
-    if status == 429 or status >= 500 or not status:
-        return CloudUnavailable(text)
-    if "quota" in text.lower():
-        return QuotaExceeded(text)
-    return Refused(text)
-
-
-def _short(error: Exception) -> str:
-    """The error's text, short enough for a log line and free of line breaks."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def _pool(answer: object, pool_id: str) -> Pool:
-    if not isinstance(answer, dict):
-        raise NonsenseAnswer(f"expected a pool, got {type(answer).__name__}")
-    size, state = answer.get("size"), answer.get("state")
+def read_pool(answer: object, pool_id: str) -> Pool:
+    """Read what get-instance-pool answers. Raises NonsenseAnswer."""
+    operation = "get-instance-pool"
+    found = _object(operation, answer)
+    size, state = found.get("size"), found.get("state")
     if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
-        raise NonsenseAnswer(f"expected a size from 0 to {_LARGEST_SIZE}, got {size!r:.50}")
+        raise _nonsense(operation, f"a size from 0 to {_LARGEST_SIZE}", size)
     if not isinstance(state, str):
-        raise NonsenseAnswer(f"expected a state, got {state!r:.50}")
-    if answer.get("id", pool_id) != pool_id:
-        raise NonsenseAnswer(f"expected pool {pool_id}, got {answer.get('id')!r:.50}")
-    name = answer.get("name")
+        raise _nonsense(operation, "a state", state)
+    if _text(found.get("id", pool_id)).lower() != pool_id.lower():
+        raise _nonsense(operation, f"pool {pool_id}", found.get("id"))
+    name, listed = found.get("name"), found.get("instances")
     return Pool(
-        name=name if isinstance(name, str) else pool_id,
+        name=one_line(name) if isinstance(name, str) else pool_id,
         size=size,
-        state=state,
-        members=_members(answer.get("instances")),
+        state=one_line(state),
+        members=None if listed is None else tuple(_ids(operation, _list(operation, listed))),
     )
 
 
-def _members(listed: object) -> tuple[str, ...] | None:
-    if listed is None:
-        return None
-    if not isinstance(listed, list):
-        raise NonsenseAnswer(f"expected a list of instances, got {type(listed).__name__}")
-    ids = [item.get("id") if isinstance(item, dict) else None for item in listed]
-    members = tuple(member for member in ids if isinstance(member, str))
-    if len(members) != len(ids) or len(set(members)) != len(members):
-        raise NonsenseAnswer("expected instances with ids that differ")
-    return members
+def read_members(answer: object, pool_id: str) -> tuple[Member, ...]:
+    """Read what list-instances answers about a pool's members. Raises NonsenseAnswer."""
+    operation = "list-instances"
+    listed = _list(operation, _object(operation, answer).get("instances"))
+    ids = _ids(operation, listed)
+    members = zip(ids, listed, strict=True)
+    return tuple(_member(id_, item) for id_, item in members if _is_managed(item, pool_id))
 
 
-def _creation_times(answer: object) -> dict[str, str]:
-    listed = answer.get("instances") if isinstance(answer, dict) else None
-    if not isinstance(listed, list):
-        raise NonsenseAnswer("expected a list of instances")
-    return {
-        item["id"]: item["created-at"]
-        for item in listed
-        if isinstance(item, dict)
-        and isinstance(item.get("id"), str)
-        and isinstance(item.get("created-at"), str)
-    }
+def read_failing(answer: object, pool_id: str) -> frozenset[str]:
+    """
+    Read from list-load-balancers whom the health checks of a pool's services call failed.
+
+    What cannot be read of one balancer or service says nothing; somebody else's may be of a kind
+    that is not known here.
+
+    Raises:
+        NonsenseAnswer: it is no list of load balancers at all.
+    """
+    operation = "list-load-balancers"
+    balancers = _list(operation, _object(operation, answer).get("load-balancers"))
+    return frozenset(
+        address
+        for balancer in balancers
+        for service in _inner(balancer, "services")
+        if _is_of(service.get("instance-pool"), pool_id)
+        for check in _inner(service, "healthcheck-status")
+        if check.get("status") == "failure" and (address := _address(check.get("public-ip")))
+    )
 
 
-def _check_operation(answer: object) -> None:
-    state = answer.get("state") if isinstance(answer, dict) else None
+def check_operation(operation: str, answer: object) -> None:
+    """Read what a change answers. Raises CloudError if it failed already, or is no operation."""
+    found = _object(operation, answer)
+    state, reason, message = (_text(found.get(name)) for name in ("state", "reason", "message"))
     if state in {"pending", "success"}:
         return
-    if isinstance(answer, dict) and state in {"failure", "timeout"}:
-        reason = f"{answer.get('reason', '')} {answer.get('message', '')}".strip()
-        kind = QuotaExceeded if "quota" in reason.lower() else Refused
-        raise kind(f"the operation failed: {reason or state:.{_SHOWN}}")
-    raise NonsenseAnswer(f"expected an operation, got {answer!r:.{_SHOWN}}")
+    if state not in {"failure", "timeout"}:
+        raise _nonsense(operation, "the state of an operation", found.get("state"))
+    said = f"{reason} {message}".strip() or state
+    text = f"{operation}: the operation failed: {one_line(said)}"
+    if "quota" in said.lower():
+        raise QuotaExceeded(text, said=said)
+    if state == "timeout" or reason in _HALF_DONE:
+        raise CloudUnavailable(text, said=said)
+    raise (Busy if reason == "busy" else Refused)(text, said=said)
+
+
+def _about_members(error: CloudError, victims: tuple[str, ...]) -> CloudError:
+    """A refusal that names a member or a protection is about them, whatever its code."""
+    said = error.said.lower()
+    named = frozenset(victim for victim in victims if victim.lower() in said)
+    if error.outcome_unknown or isinstance(error, QuotaExceeded):
+        return error
+    if not named and "protect" not in said:
+        return error
+    text = str(error).partition("; check EXOSCALE_")[0]
+    return MemberRefused(text, members=named or frozenset(victims), said=error.said)
+
+
+def _member(id_: str, item: dict[str, object]) -> Member:
+    state = item.get("state")
+    return Member(
+        id=id_,
+        created_at=_moment(item.get("created-at")),
+        state=one_line(state) if isinstance(state, str) else None,
+        ip=_address(item.get("public-ip")),
+    )
+
+
+def _is_managed(item: dict[str, object], pool_id: str) -> bool:
+    """Whether it is the pool's; an answer that does not tell was filtered by the cloud."""
+    return "manager" not in item or _is_of(item["manager"], pool_id)
+
+
+def _is_of(reference: object, pool_id: str) -> bool:
+    id_ = reference.get("id") if isinstance(reference, dict) else None
+    return _text(id_).lower() == pool_id.lower()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _moment(value: object) -> str | None:
+    """A time in one form, so that text order is time order."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+        if moment is None or moment.tzinfo is None:
+            return None
+        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    except (ValueError, OverflowError):
+        return None
+
+
+def _address(value: object) -> str | None:
+    try:
+        return str(ip_address(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _ids(operation: str, items: Iterable[dict[str, object]]) -> list[str]:
+    ids = [item.get("id") for item in items]
+    known = [id_ for id_ in ids if isinstance(id_, str) and _ID.fullmatch(id_)]
+    if len(known) != len(ids) or len(set(known)) != len(known):
+        raise NonsenseAnswer(f"{operation}: expected instances with ids that differ")
+    return known
+
+
+def _inner(item: dict[str, object], name: str) -> Iterator[dict[str, object]]:
+    listed = item.get(name)
+    return (each for each in (listed if isinstance(listed, list) else ()) if isinstance(each, dict))
+
+
+def _object(operation: str, answer: object) -> dict[str, object]:
+    if not isinstance(answer, dict):
+        raise _nonsense(operation, "an object", answer)
+    return answer
+
+
+def _list(operation: str, listed: object) -> list[dict[str, object]]:
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise _nonsense(operation, "a list of objects", listed)
+    return listed
+
+
+def _nonsense(operation: str, expected: str, got: object) -> NonsenseAnswer:
+    shown = type(got).__name__ if isinstance(got, dict | list) else one_line(repr(got), limit=50)
+    return NonsenseAnswer(f"{operation}: expected {expected}, got {shown}")

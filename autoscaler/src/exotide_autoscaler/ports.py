@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from exotide_autoscaler.domain import Instant, Pool
+from exotide_autoscaler.domain import Instant, Member, Pool
 
 if TYPE_CHECKING:
     from exotide_autoscaler.journal import Journal
@@ -44,8 +44,23 @@ class Pools(Protocol):
             CloudError: its `outcome_unknown` tells whether they may have gone.
         """
 
-    async def oldest(self, pool: Pool, count: int) -> tuple[str, ...]:
-        """Name `count` members to evict, the oldest first; empty if members are not listed."""
+    async def members(self) -> tuple[Member, ...]:
+        """
+        List the pool's members, with what is known about each.
+
+        Raises:
+            CloudError: nothing is known.
+        """
+
+    async def failing(self) -> frozenset[str]:
+        """
+        List public addresses of members that a load balancer's health check calls failed.
+
+        Empty for a pool that no load balancer serves.
+
+        Raises:
+            CloudError: nothing is known.
+        """
 
 
 class Clock(Protocol):

@@ -9,11 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from exotide_autoscaler.domain import Decision, Instant, Intent, Owed, Policy, Pool, Reason
+from exotide_autoscaler.domain import (
+    Decision,
+    Instant,
+    Intent,
+    Member,
+    Owed,
+    Policy,
+    Pool,
+    Reason,
+)
 from exotide_autoscaler.errors import CloudError
 from exotide_autoscaler.inbox import triage
 from exotide_autoscaler.journal import Answer, Journal
-from exotide_autoscaler.policy import decide
+from exotide_autoscaler.policy import choose_victims, decide
 from exotide_autoscaler.ports import Clock, Pools, Scribe
 from exotide_autoscaler.words import describe
 
@@ -121,7 +130,7 @@ class Reconciler:
         target = decision.wanted
         victims: tuple[str, ...] = ()
         if target < pool.size:
-            victims = await self._pools.oldest(pool, pool.size - target)
+            victims = await self._oldest(pool, pool.size - target)
 
         now = self._clock.now()
         attempt = await self._scribe.run(
@@ -144,6 +153,17 @@ class Reconciler:
         if failure is not None:
             return await self._give_up(head, pool.size, failure)
         return await self._finish(decision)
+
+    async def _oldest(self, pool: Pool, count: int) -> tuple[str, ...]:
+        """Name `count` members; falls back to the order of the list if ages cannot be read."""
+        if len(pool.members or ()) <= count:
+            return ()
+        try:
+            ages = {member.id: member.created_at for member in await self._pools.members()}
+        except CloudError:
+            ages = {}
+        listed = [Member(id=id_, created_at=ages.get(id_)) for id_ in pool.members or ()]
+        return choose_victims(listed, count)
 
     def _remember(self, attempted_at: float, changed_at: float | None) -> None:
         self.memory = replace(self.memory, attempted_at=attempted_at, changed_at=changed_at)

@@ -12,6 +12,7 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
+from exotide_autoscaler.client import Client, Lookups
 from exotide_autoscaler.clock import SystemClock
 from exotide_autoscaler.domain import Intent
 from exotide_autoscaler.journalfile import open_journal
@@ -64,13 +65,14 @@ async def _run_bound(
     connection, file = open_journal(settings.journal, settings.default_journal, now=clock.now())
     writer = Writer(connection)
     metrics = Metrics()
-    pools = ExoscalePools(
+    asyncio.get_running_loop().set_default_executor(Lookups())
+    client = Client(
         settings.key,
         settings.secret,
         endpoint=settings.endpoint,
-        pool_id=settings.pool_id,
         timeout_s=settings.api_timeout_s,
     )
+    pools = ExoscalePools(client, pool_id=settings.pool_id)
     reconciler = Reconciler(MeasuredPools(pools, metrics), writer, clock, settings.policy)
     await reconciler.recall()
     loop = Loop(reconciler, clock, settings.policy, metrics)
@@ -115,6 +117,8 @@ async def _run_bound(
     )
     await _serve(servers, stop)
     passes.cancel()
+    await asyncio.wait([passes])
+    await client.close()
     writer.close(timeout_s=_GRACE_S)
     _log.info("autoscaler_stopped")
 

@@ -32,5 +32,5 @@ def _read(folder: Path) -> dict[str, str]:
             continue
         except (OSError, UnicodeDecodeError) as error:
             problem = f"cannot be read from {folder / name}: {type(error).__name__}"
-            raise SettingsError([f"{name:<25} {problem}"]) from error
+            raise SettingsError([(name, problem)]) from error
     return found

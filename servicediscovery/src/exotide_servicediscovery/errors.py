@@ -2,102 +2,115 @@
 Everything that can go wrong, as one tree:
 
 * ServiceDiscoveryError
-  x SettingsError         the program cannot start              exit 2
-  x ListenFailed          the metrics port cannot be opened     exit 1
+  x SettingsError         the program cannot start           exit 2
+  x ListenError           the metrics port is taken or forbidden   exit 2
   x RefreshError          one pass failed; the targets file stays, the next pass tries again
-    + CloudError          the API did not say who the members are
-      - Unauthorized        401, 403: the key is wrong or may not read the pool
-      - NotFound            404: no such pool here, which is not the same as an empty one
-      - RequestRefused      another 4xx: the request itself is at fault
-      - CloudUnavailable    429, 5xx, no connection, no answer in time
-      - AnswerInvalid       200, but not what the API's contract says
-    + TargetsNotWritten   the members are known, but the file cannot be written
+    + CloudError            the cloud did not say who the members are
+      - Unauthorized          401, 403: the key may not do this
+      - PoolNotFound          404: wrong id or zone, which is not the same as an empty pool
+      - QuotaExceeded, Busy   the client has one vocabulary for both agents; reads meet neither
+      - Refused               any other 4xx: the request itself is at fault
+      - CloudUnavailable      429, 5xx, timeout, no connection
+      - NonsenseAnswer        an answer that cannot be true
+    + TargetsNotWritten     the members are known, but the file cannot be written
+    + Unexpected            a fault of this program
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class ServiceDiscoveryError(Exception):
-    """Base of all errors of this program; the message is one that a person can act on."""
+    """Base of all errors of this distribution."""
 
 
 class SettingsError(ServiceDiscoveryError):
-    """Settings are missing or wrong; `problems` holds a line for each of them."""
+    """Settings are missing or wrong; carries all problems at once, as (name, what to do)."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        count = len(problems)
-        what = "1 setting is" if count == 1 else f"{count} settings are"
-        super().__init__("\n  ".join([f"error: {what} missing or wrong", *problems]))
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         self.problems = tuple(problems)
+        count = len(self.problems)
+        noun = "setting is" if count == 1 else "settings are"
+        width = max(len(name) for name, _ in self.problems)
+        lines = [f"  {name:<{width}}  {text}" for name, text in self.problems]
+        super().__init__("\n".join([f"{count} {noun} missing or wrong", *lines]))
 
 
-class ListenFailed(ServiceDiscoveryError):
-    """The metrics' address and port cannot be opened."""
+class ListenError(ServiceDiscoveryError):
+    """A listener could not be bound."""
 
 
 class RefreshError(ServiceDiscoveryError):
     """A pass failed; the targets file stays as it is and the next pass tries again."""
 
-    kind = "unknown"
-    """Used verbatim as log value and as metric label."""
-    needs_action = False
+    needs_action: ClassVar[bool] = False
     """Whether it can only end when someone acts."""
 
 
 class CloudError(RefreshError):
-    """The API did not say who the members are."""
+    """
+    A call to the cloud did not give what was asked for.
+
+    The text is one short line and holds nothing of the key; `said` is what the API itself said.
+    """
+
+    def __init__(self, text: str, *, said: str = "") -> None:
+        super().__init__(text)
+        self.said = said
 
 
 class Unauthorized(CloudError):
-    """401 or 403."""
+    """The key is unknown, its signature is wrong, or its role may not do this."""
 
-    kind = "unauthorized"
     needs_action = True
 
 
-class NotFound(CloudError):
-    """404."""
+class PoolNotFound(CloudError):
+    """There is no such pool in this zone."""
 
-    kind = "not-found"
     needs_action = True
 
 
-class RequestRefused(CloudError):
-    """Any other 4xx."""
+class QuotaExceeded(CloudError):
+    """The organisation's quota has no room."""
 
-    kind = "refused"
+    needs_action = True
+
+
+class Busy(CloudError):
+    """The pool has something else to do; try later."""
+
+
+class Refused(CloudError):
+    """The cloud understood the request and said no."""
+
     needs_action = True
 
 
 class CloudUnavailable(CloudError):
-    """429, 5xx, no connection, no answer in time."""
-
-    kind = "unavailable"
+    """No answer, or one that says "later"."""
 
 
-class AnswerInvalid(CloudError):
-    """The answer is broken JSON, or lacks what the API's contract promises."""
-
-    kind = "invalid-answer"
+class NonsenseAnswer(CloudError):
+    """An answer that is not what the API promises."""
 
 
 class TargetsNotWritten(RefreshError):
     """The folder is missing, read-only or full, or the file may not be replaced."""
 
-    kind = "not-written"
     needs_action = True
 
 
-KINDS = tuple(
-    error.kind
-    for error in (
-        Unauthorized,
-        NotFound,
-        RequestRefused,
-        CloudUnavailable,
-        AnswerInvalid,
-        TargetsNotWritten,
-    )
+class Unexpected(RefreshError):
+    """Something that this program does not know, and that ends one pass only."""
+
+    needs_action = True
+
+
+KINDS = (
+    *(Unauthorized, PoolNotFound, QuotaExceeded, Busy, Refused, CloudUnavailable, NonsenseAnswer),
+    *(TargetsNotWritten, Unexpected),
 )
+"""All ways in which a pass can fail; their names are values of the metric."""

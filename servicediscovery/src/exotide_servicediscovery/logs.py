@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TextIO
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
+
+
+class _Unbreakable(structlog.PrintLogger):
+    """A log that nobody takes (disk full, reader gone) may cost lines and never a pass."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = exception = msg
 
 
 def make_log(stream: TextIO = sys.stderr) -> FilteringBoundLogger:
@@ -21,7 +32,7 @@ def make_log(stream: TextIO = sys.stderr) -> FilteringBoundLogger:
         else structlog.processors.JSONRenderer()
     )
     log: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.WriteLogger(stream),
+        _Unbreakable(stream),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

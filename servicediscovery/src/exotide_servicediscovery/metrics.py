@@ -10,7 +10,7 @@ from http.server import ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import MetricsHandler
 
-from .errors import KINDS, ListenFailed
+from .errors import KINDS, ListenError
 
 
 class Metrics:
@@ -35,13 +35,18 @@ class Metrics:
         )
         self.skipped = Gauge(
             "exotide_discovery_skipped_instances",
-            "Members left out at the last success: no address yet, or on their way out",
+            "Members left out at the last success: no address, an unusable one, or never to answer",
+            registry=self.registry,
+        )
+        self.unusable = Gauge(
+            "exotide_discovery_unusable_addresses",
+            "Members whose address no member can have, at the last success",
             registry=self.registry,
         )
         self.errors = Counter(
             "exotide_discovery_errors",
-            "Passes that failed, by kind",
-            ["kind"],
+            "Passes that failed, by kind of error",
+            ["error"],
             registry=self.registry,
         )
         self.writes = Counter(
@@ -56,7 +61,7 @@ class Metrics:
             registry=self.registry,
         )
         for kind in KINDS:
-            self.errors.labels(kind)
+            self.errors.labels(kind.__name__)
 
 
 class MetricsServer(ThreadingHTTPServer):
@@ -66,14 +71,14 @@ class MetricsServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(self, metrics: Metrics, *, address: str, port: int) -> None:
-        """Open the port and start. Raises ListenFailed. Port 0: see `port` for the choice."""
+        """Open the port and start. Raises ListenError. Port 0: see `port` for the choice."""
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         handler = type("Handler", (MetricsHandler.factory(metrics.registry),), {"timeout": 5})
         try:
             super().__init__((address, port), handler)
         except OSError as error:
-            raise ListenFailed(
-                f"error: cannot serve metrics on {address} port {port}: {error.strerror}; "
+            raise ListenError(
+                f"cannot serve metrics on {address} port {port}: {error.strerror}; "
                 "set EXOTIDE_METRICS_ADDRESS, EXOTIDE_METRICS_PORT"
             ) from error
         threading.Thread(target=self.serve_forever, name="metrics", daemon=True).start()

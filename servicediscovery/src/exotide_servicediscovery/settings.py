@@ -75,7 +75,7 @@ class _Source:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.problems: list[str] = []
+        self.problems: list[tuple[str, str]] = []
 
     def first(self, *names: str) -> str:
         return next((text for name in names if (text := self._environ.get(name, "").strip())), "")
@@ -147,4 +147,4 @@ class _Source:
         return path
 
     def _problem(self, name: str, text: str) -> None:
-        self.problems.append(f"{name:<25} {text}")
+        self.problems.append((name, text))

@@ -3,7 +3,7 @@ The monitoring server's files as one small archive, for servers that get everyth
 
     python -m exotide.stack.bundle [--speed N] [FOLDER]      `make bundle` writes the committed one
 
-Comments, docstrings and the blanks of JSON stay behind: user-data is small. Names and annotations
+Comments, docstrings, annotations and the blanks of JSON stay behind: user-data is small. Names
 stay, so that a traceback can be read.
 """
 
@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
-from python_minifier import minify
+from python_minifier import RemoveAnnotationsOptions, minify
 
 from .alerting import grafana_files, monitoring_files
 
@@ -32,6 +32,13 @@ SCRIPTS: Final = {
 AGENTS: Final = ("autoscaler", "servicediscovery")
 COMMENTED: Final = frozenset({".yml", ".yaml", ".service", ".conf", ""})
 """Suffixes of files in which a line that begins with # says nothing to programs."""
+_ANNOTATIONS: Final = RemoveAnnotationsOptions(
+    remove_variable_annotations=True,
+    remove_return_annotations=True,
+    remove_argument_annotations=True,
+    remove_class_attribute_annotations=False,  # the fields of dataclasses are made of them
+)
+_PACKER: Final = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "pb": 0}
 _TREE: Final = "terraform/userdata/monitoring/root"
 
 
@@ -68,7 +75,7 @@ def archive(files: dict[str, str]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o644
             tar.addfile(entry, io.BytesIO(content))
-    return lzma.compress(packed.getvalue(), preset=9 | lzma.PRESET_EXTREME)
+    return lzma.compress(packed.getvalue(), filters=[_PACKER])
 
 
 def unpacked(bundle: bytes) -> dict[str, str]:
@@ -106,7 +113,7 @@ def _small(path: Path) -> str:
     return minify(
         path.read_text(encoding="utf-8"),
         remove_literal_statements=True,
-        remove_annotations=False,
+        remove_annotations=_ANNOTATIONS,
         rename_locals=False,
         hoist_literals=False,
     )

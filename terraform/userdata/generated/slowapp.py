@@ -6,51 +6,51 @@ from contextlib import closing,suppress
 from dataclasses import dataclass,field
 from typing import Final,NoReturn
 from urllib.parse import parse_qs,urlsplit
-GAP_CPU_S:Final=.001
-SLICE_CPU_S:Final=.02
-WORKER_NICENESS:Final=10
-MAX_CPU_S:Final=6e1
-MAX_HEADER_BYTES:Final=16384
-MAX_BODY_BYTES:Final=65536
-HEADER_TIMEOUT_S:Final=1e1
-IDLE_TIMEOUT_S:Final=75.
-PART_TIMEOUT_S:Final=1.
-DRAIN_GRACE_S:Final=1.
-BACKLOG:Final=1024
-SPARE_FILES:Final=64
-PATHS:Final=('/health','/load','/metrics','/work')
-REASONS:Final={200:'OK',400:'Bad Request',404:'Not Found',405:'Method Not Allowed',408:'Request Timeout',411:'Length Required',413:'Content Too Large',431:'Request Header Fields Too Large',503:'Service Unavailable'}
-NUMBER:Final=re.compile('(\\d+(\\.\\d*)?|\\.\\d+)([eE][-+]?\\d{1,3})?',re.ASCII)
-ORDER:Final=struct.Struct('dd')
-COST:Final=struct.Struct('d')
+GAP_CPU_S=.001
+SLICE_CPU_S=.02
+WORKER_NICENESS=10
+MAX_CPU_S=6e1
+MAX_HEADER_BYTES=16384
+MAX_BODY_BYTES=65536
+HEADER_TIMEOUT_S=1e1
+IDLE_TIMEOUT_S=75.
+PART_TIMEOUT_S=1.
+DRAIN_GRACE_S=1.
+BACKLOG=1024
+SPARE_FILES=64
+PATHS='/health','/load','/metrics','/work'
+REASONS={200:'OK',400:'Bad Request',404:'Not Found',405:'Method Not Allowed',408:'Request Timeout',411:'Length Required',413:'Content Too Large',431:'Request Header Fields Too Large',503:'Service Unavailable'}
+NUMBER=re.compile('(\\d+(\\.\\d*)?|\\.\\d+)([eE][-+]?\\d{1,3})?',re.ASCII)
+ORDER=struct.Struct('dd')
+COST=struct.Struct('d')
 class SettingsError(Exception):0
 @dataclass(frozen=True,slots=True,kw_only=True)
 class Settings:address:str='0.0.0.0';port:int=8080;load_s:float=1e1;workers:int=1
-def read_settings(environ:Mapping[str,str])->Settings:
-	problems:list[str]=[]
-	def number(name:str,default:float,low:float,high:float,*,whole:bool)->float:
+def read_settings(environ):
+	problems=[]
+	def number(name,default,low,high,*,whole):
 		text=environ.get(name,'').strip();value=parse_number(text)if text else default
 		if value is None or not low<=value<=high or whole and value%1:kind='whole number'if whole else'number';problems.append(f"  {name}  must be a {kind} from {low:g} to {high:g}, got: {text!r}");return default
 		return value
 	settings=Settings(address=environ.get('LISTEN_ADDRESS','').strip()or'0.0.0.0',port=int(number('LISTEN_PORT',8080,1,65535,whole=True)),load_s=number('LOAD_SECONDS',10,0,3600,whole=False),workers=int(number('LOAD_WORKERS',len(os.sched_getaffinity(0)),1,1024,whole=True)))
 	if problems:raise SettingsError('\n'.join([f"error: {len(problems)} settings are wrong",*problems]))
 	return settings
-def parse_number(text:str)->float|None:
+def parse_number(text):
 	if not NUMBER.fullmatch(text):return
 	value=float(text);return value if math.isfinite(value)else None
-def burn(cpu_s:float)->float:
+def burn(cpu_s):
 	began=time.thread_time();end=began+cpu_s
 	while(now:=time.thread_time())<end:
 		for _ in range(500):0
 	return now-began
-def run_worker(link:socket.socket)->NoReturn:
+def run_worker(link):
 	try:
 		signal.set_wakeup_fd(-1)
 		for number in(signal.SIGTERM,signal.SIGINT):signal.signal(number,signal.SIG_IGN)
 		os.closerange(3,link.fileno());os.closerange(link.fileno()+1,resource.getrlimit(resource.RLIMIT_NOFILE)[0]);os.nice(WORKER_NICENESS);burn_until=.0
 		while len((order:=next_order(link,burn_until)))==ORDER.size:cpu_s,burn_until=ORDER.unpack(order);link.send(COST.pack(burn(cpu_s)))
 	finally:os._exit(0)
-def next_order(link:socket.socket,burn_until:float)->bytes:
+def next_order(link,burn_until):
 	while time.monotonic()<burn_until:
 		try:return link.recv(ORDER.size,socket.MSG_DONTWAIT)
 		except BlockingIOError:burn(GAP_CPU_S)
@@ -58,22 +58,22 @@ def next_order(link:socket.socket,burn_until:float)->bytes:
 @dataclass(slots=True,eq=False)
 class Job:
 	done:asyncio.Future[None];left_cpu_s:float=math.inf;until:float=math.inf
-	def finished(self,now:float)->bool:return self.done.done()or self.left_cpu_s<=0 or now>=self.until
+	def finished(self,now):return self.done.done()or self.left_cpu_s<=0 or now>=self.until
 @dataclass(slots=True,eq=False)
 class Worker:pid:int;link:socket.socket;job:Job|None=None
 @dataclass(slots=True)
 class Pool:
 	size:int;loop:asyncio.AbstractEventLoop;queue:deque[Job]=field(default_factory=deque);workers:list[Worker]=field(default_factory=list);burn_until:float=.0
-	async def work(self,cpu_s:float)->None:job=Job(done=self.loop.create_future(),left_cpu_s=cpu_s);self._start(job,shares=1);await job.done
-	async def load(self,wall_s:float)->None:job=Job(done=self.loop.create_future(),until=self.loop.time()+wall_s);self.burn_until=max(self.burn_until,job.until);self.loop.call_at(job.until,settle,job);self._start(job,shares=self.size);await job.done
-	def close(self)->None:
+	async def work(self,cpu_s):job=Job(done=self.loop.create_future(),left_cpu_s=cpu_s);self._start(job,shares=1);await job.done
+	async def load(self,wall_s):job=Job(done=self.loop.create_future(),until=self.loop.time()+wall_s);self.burn_until=max(self.burn_until,job.until);self.loop.call_at(job.until,settle,job);self._start(job,shares=self.size);await job.done
+	def close(self):
 		for worker in self.workers:self._forget(worker)
 		self.workers.clear()
-	def _start(self,job:Job,*,shares:int)->None:self._fork_missing();self.queue.extend([job]*shares);self._dispatch()
-	def _dispatch(self)->None:
+	def _start(self,job,*,shares):self._fork_missing();self.queue.extend([job]*shares);self._dispatch()
+	def _dispatch(self):
 		for worker in list(self.workers):
 			if worker.job is None and not self._give(worker):return
-	def _give(self,worker:Worker)->bool:
+	def _give(self,worker):
 		now=self.loop.time()
 		while self.queue:
 			job=self.queue.popleft()
@@ -83,7 +83,7 @@ class Pool:
 			except OSError:self._replace(worker)
 			return True
 		return False
-	def _took(self,worker:Worker)->None:
+	def _took(self,worker):
 		try:answer=worker.link.recv(COST.size)
 		except OSError:answer=b''
 		if len(answer)!=COST.size:self._replace(worker);return
@@ -91,50 +91,50 @@ class Pool:
 		if job.finished(self.loop.time()):settle(job)
 		else:self.queue.append(job)
 		self._give(worker)
-	def _fork_missing(self)->None:
+	def _fork_missing(self):
 		try:
 			while len(self.workers)<self.size:self.workers.append(self._fork())
 		except OSError as error:
 			if not self.workers:raise
 			log('worker_not_started',error=str(error),workers=len(self.workers))
-	def _fork(self)->Worker:
+	def _fork(self):
 		ours,theirs=socket.socketpair(socket.AF_UNIX,socket.SOCK_SEQPACKET)
 		try:pid=os.fork()
 		except OSError:ours.close();theirs.close();raise
 		if pid==0:run_worker(theirs)
 		theirs.close();ours.setblocking(False);worker=Worker(pid=pid,link=ours);self.loop.add_reader(ours,self._took,worker);return worker
-	def _forget(self,worker:Worker)->None:
+	def _forget(self,worker):
 		self.loop.remove_reader(worker.link);worker.link.close()
 		with suppress(ChildProcessError):os.waitpid(worker.pid,0)
-	def _replace(self,worker:Worker)->None:
+	def _replace(self,worker):
 		log('worker_died',pid=worker.pid);self.workers.remove(worker);self._forget(worker)
 		if worker.job is not None:self.queue.appendleft(worker.job)
 		self.loop.call_later(.1,self._recover)
-	def _recover(self)->None:
+	def _recover(self):
 		try:self._fork_missing()
 		except OSError as error:
 			log('worker_not_started',error=str(error),workers=0)
 			if self.queue:self.loop.call_later(1.,self._recover)
 		self._dispatch()
-def settle(job:Job)->None:
+def settle(job):
 	if not job.done.done():job.done.set_result(None)
 @dataclass(slots=True)
 class Metrics:
 	in_flight:dict[str,int]=field(default_factory=lambda:dict.fromkeys(PATHS,0));served:dict[tuple[str,int],int]=field(default_factory=dict);seconds:dict[str,float]=field(default_factory=lambda:dict.fromkeys(PATHS,.0))
-	def began(self,path:str)->None:self.in_flight[path]=self.in_flight.get(path,0)+1
-	def ended(self,path:str,status:int,seconds:float)->None:self.in_flight[path]-=1;self.served[path,status]=self.served.get((path,status),0)+1;self.seconds[path]=self.seconds.get(path,.0)+seconds
-	def render(self)->str:
+	def began(self,path):self.in_flight[path]=self.in_flight.get(path,0)+1
+	def ended(self,path,status,seconds):self.in_flight[path]-=1;self.served[path,status]=self.served.get((path,status),0)+1;self.seconds[path]=self.seconds.get(path,.0)+seconds
+	def render(self):
 		prefix='exotide_slowapp_';lines=[f"# TYPE {prefix}requests_in_flight gauge"];lines+=[f'{prefix}requests_in_flight{{path="{path}"}} {count}'for(path,count)in sorted(self.in_flight.items())];lines.append(f"# TYPE {prefix}requests_total counter");lines+=[f'{prefix}requests_total{{path="{path}",status="{status}"}} {count}'for((path,status),count)in sorted(self.served.items())];lines.append(f"# TYPE {prefix}request_seconds summary")
 		for(path,seconds)in sorted(self.seconds.items()):count=sum(n for((served,_),n)in self.served.items()if served==path);lines.append(f'{prefix}request_seconds_sum{{path="{path}"}} {seconds:.6f}');lines.append(f'{prefix}request_seconds_count{{path="{path}"}} {count}')
 		return'\n'.join(lines)+'\n'
 class Refused(Exception):
-	def __init__(self,status:int,text:str)->None:super().__init__(text);self.status=status
+	def __init__(self,status,text):super().__init__(text);self.status=status
 @dataclass(frozen=True,slots=True,kw_only=True)
 class Request:method:str;target:str;keep_alive:bool;body_bytes:int
-def parse_head(head:bytes)->Request:
+def parse_head(head):
 	line,*fields=head.decode('latin-1').removesuffix('\r\n\r\n').split('\r\n');parts=line.split(' ')
 	if len(parts)!=3 or parts[2]not in{'HTTP/1.0','HTTP/1.1'}:raise Refused(400,'This is no HTTP/1.1 request.')
-	headers:dict[str,str]={}
+	headers={}
 	for text in fields:
 		name,colon,value=text.partition(':')
 		if not colon or not name or name!=name.strip():raise Refused(400,'A header field is malformed.')
@@ -144,7 +144,7 @@ def parse_head(head:bytes)->Request:
 	if not(length.isascii()and length.isdigit()):raise Refused(400,'Content-Length must be a number.')
 	if len(length)>9 or int(length)>MAX_BODY_BYTES:raise Refused(413,f"A body may have {MAX_BODY_BYTES} bytes.")
 	options={option.strip()for option in headers.get('connection','').lower().split(',')};kept='close'not in options if parts[2]=='HTTP/1.1'else'keep-alive'in options;return Request(method=parts[0],target=parts[1],keep_alive=kept,body_bytes=int(length))
-def encode(status:int,text:str,*,keep_alive:bool,body:bool=True)->bytes:
+def encode(status,text,*,keep_alive,body=True):
 	content=text.encode();head=f"""HTTP/1.1 {status} {REASONS[status]}\r
 Content-Type: text/plain; charset=utf-8\r
 Content-Length: {len(content)}\r
@@ -153,26 +153,26 @@ Connection: {"keep-alive"if keep_alive else"close"}\r
 """
 	if status==405:head+='Allow: GET, HEAD\r\n'
 	return head.encode()+b'\r\n'+(content if body else b'')
-def locate(target:str)->tuple[str,str]:
+def locate(target):
 	try:parts=urlsplit(target)
 	except ValueError:return target,''
 	return parts.path,parts.query
-def cpu_seconds(query:str)->float:
+def cpu_seconds(query):
 	values=parse_qs(query,keep_blank_values=True).get('cpu_s',[]);value=parse_number(values[0])if len(values)==1 else None
 	if value is None or not 0<value<=MAX_CPU_S:raise Refused(400,f"cpu_s must be a number above 0, up to {MAX_CPU_S:g}: /work?cpu_s=0.2")
 	return value
 @dataclass(slots=True)
 class App:
 	settings:Settings;pool:Pool;metrics:Metrics=field(default_factory=Metrics);max_connections:int=1000;draining:bool=False;tasks:set[asyncio.Task[None]]=field(default_factory=set);waiting:dict[asyncio.Task[None],bool]=field(default_factory=dict)
-	async def accept(self,listener:socket.socket)->None:
+	async def accept(self,listener):
 		loop=asyncio.get_running_loop()
 		while True:
 			await self._make_room()
 			try:connection,_=await loop.sock_accept(listener)
 			except OSError as error:log('connection_not_accepted',error=str(error));await asyncio.sleep(.1)
 			else:self.take(connection)
-	def take(self,connection:socket.socket)->None:connection.setblocking(False);task=asyncio.create_task(self._serve(connection));self.tasks.add(task);task.add_done_callback(self.tasks.discard)
-	async def drain(self)->None:
+	def take(self,connection):connection.setblocking(False);task=asyncio.create_task(self._serve(connection));self.tasks.add(task);task.add_done_callback(self.tasks.discard)
+	async def drain(self):
 		self.draining=True
 		if self.tasks:await asyncio.wait(self.tasks,timeout=0)
 		for(task,kept_and_silent)in list(self.waiting.items()):
@@ -180,18 +180,18 @@ class App:
 		if self.tasks:await asyncio.wait(self.tasks,timeout=DRAIN_GRACE_S)
 		for task in list(self.waiting):task.cancel()
 		if self.tasks:await asyncio.wait(self.tasks)
-	async def _make_room(self)->None:
+	async def _make_room(self):
 		while len(self.tasks)>=self.max_connections:
 			if self.waiting:oldest=next(iter(self.waiting));del self.waiting[oldest];oldest.cancel()
 			await asyncio.wait(self.tasks,timeout=.05,return_when=asyncio.FIRST_COMPLETED)
-	async def _serve(self,connection:socket.socket)->None:
+	async def _serve(self,connection):
 		task=asyncio.current_task();assert task is not None
 		try:
 			reader,writer=await asyncio.open_connection(sock=connection,limit=MAX_HEADER_BYTES)
 			with closing(writer):await self._converse(reader,writer,task)
 		except(OSError,EOFError,asyncio.CancelledError):0
 		finally:self.waiting.pop(task,None)
-	async def _converse(self,reader:asyncio.StreamReader,writer:asyncio.StreamWriter,task:asyncio.Task[None])->None:
+	async def _converse(self,reader,writer,task):
 		kept=False
 		while True:
 			try:request=await self._read(reader,task,kept=kept)
@@ -199,7 +199,7 @@ class App:
 			status,text=await self._answer(request);kept=request.keep_alive and not self.draining;body=request.method!='HEAD';writer.write(encode(status,text,keep_alive=kept,body=body))
 			async with asyncio.timeout(HEADER_TIMEOUT_S):await writer.drain()
 			if not kept:return
-	async def _read(self,reader:asyncio.StreamReader,task:asyncio.Task[None],*,kept:bool)->Request:
+	async def _read(self,reader,task,*,kept):
 		self.waiting[task]=kept
 		async with asyncio.timeout(IDLE_TIMEOUT_S if kept else HEADER_TIMEOUT_S):first=await reader.readexactly(1)
 		self.waiting[task]=False
@@ -209,14 +209,14 @@ class App:
 		except asyncio.LimitOverrunError:raise Refused(431,"The request's head is too large.")from None
 		finally:self.waiting.pop(task,None)
 		return request
-	async def _answer(self,request:Request)->tuple[int,str]:
+	async def _answer(self,request):
 		path,query=locate(request.target);label=path if path in PATHS else'other';began=time.monotonic();self.metrics.began(label);status=503
 		try:text=await self._result(request.method,path,query);status=200
 		except Refused as error:status,text=error.status,f"{error}\n"
 		except OSError as error:log('request_failed',path=path,error=str(error));text='No process could be started for this; try again.\n'
 		finally:self.metrics.ended(label,status,time.monotonic()-began)
 		return status,text
-	async def _result(self,method:str,path:str,query:str)->str:
+	async def _result(self,method,path,query):
 		if path not in PATHS:raise Refused(404,f"There is {', '.join(PATHS)}; nothing else.")
 		if method not in{'GET','HEAD'}:raise Refused(405,'Use GET.')
 		if path=='/metrics':return self.metrics.render()
@@ -226,27 +226,27 @@ class App:
 			if method=='GET':await self.pool.work(cpu_s)
 			return'Work done.'
 		return'OK'if path=='/health'else'Load generation done.'
-async def part(reader:asyncio.StreamReader,writer:asyncio.StreamWriter)->None:
+async def part(reader,writer):
 	with suppress(TimeoutError):
 		async with asyncio.timeout(PART_TIMEOUT_S):
 			await writer.drain();writer.write_eof()
 			while await reader.read(MAX_BODY_BYTES):0
-def log(event:str,**values:object)->None:
+def log(event,**values):
 	with suppress(OSError):print(json.dumps({'event':event,**values}),file=sys.stderr,flush=True)
-def listen(address:str,port:int)->socket.socket:
+def listen(address,port):
 	family=socket.AF_INET6 if':'in address else socket.AF_INET;listener=socket.socket(family,socket.SOCK_STREAM)
 	try:listener.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1);listener.bind((address,port));listener.listen(BACKLOG);listener.setblocking(False)
 	except OSError:listener.close();raise
 	return listener
-def raise_file_limit()->int:_,hard=resource.getrlimit(resource.RLIMIT_NOFILE);soft=65536 if hard==resource.RLIM_INFINITY else min(hard,65536);resource.setrlimit(resource.RLIMIT_NOFILE,(soft,hard));return max(soft-SPARE_FILES,1)
-async def run(settings:Settings,listener:socket.socket)->None:
+def raise_file_limit():_,hard=resource.getrlimit(resource.RLIMIT_NOFILE);soft=65536 if hard==resource.RLIM_INFINITY else min(hard,65536);resource.setrlimit(resource.RLIMIT_NOFILE,(soft,hard));return max(soft-SPARE_FILES,1)
+async def run(settings,listener):
 	loop=asyncio.get_running_loop();stop=asyncio.Event()
 	for number in(signal.SIGTERM,signal.SIGINT):loop.add_signal_handler(number,stop.set)
 	app=App(settings=settings,pool=Pool(size=settings.workers,loop=loop),max_connections=raise_file_limit());accepting=asyncio.create_task(app.accept(listener));log('started',address=settings.address,port=settings.port,workers=settings.workers);await stop.wait();log('stopping',in_flight=sum(app.metrics.in_flight.values()));accepting.cancel()
 	with listener,suppress(BlockingIOError):
 		while True:app.take(listener.accept()[0])
 	await app.drain();app.pool.close()
-def main()->int:
+def main():
 	try:settings=read_settings(os.environ);listener=listen(settings.address,settings.port)
 	except SettingsError as error:print(error,file=sys.stderr);return 2
 	except OSError as error:where=f"{settings.address} port {settings.port}";print(f"error: cannot listen on {where}: {error.strerror}",file=sys.stderr);return 1

@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """An instance of the pool."""
-
-    id: str
-    created_at: str | None = None
-    """RFC 3339 in UTC, so that text order is time order; None: unknown."""
+from exotide_autoscaler.domain import Member
 
 
 def choose_victims(members: Sequence[Member], count: int) -> tuple[str, ...]:
