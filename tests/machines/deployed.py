@@ -80,7 +80,7 @@ def variables_for(cloud: Cloud, *, alerting: str, folder: Path) -> dict[str, Any
         "zone": ZONE,
         "endpoint": cloud.agent_url,
         "alerting": alerting,
-        "bundle_file": str(folder / "bundle.tar.xz"),
+        "bundle_file": str(folder / bundle.name_of(alerting)),
         "grafana_password": PASSWORD,
         "policy": {
             "min_size": 1,

@@ -53,7 +53,8 @@ def rendered(render: Render, request: pytest.FixtureRequest) -> dict[str, str]:
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The monitoring server's files, below a folder instead of /."""
     folder = tmp_path_factory.mktemp("root")
-    for name, content in bundle.bundle_files().items():
+    files = bundle.bundle_files("grafana") | bundle.bundle_files("alertmanager")
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)

@@ -1,6 +1,8 @@
 """
 The monitoring server's files as one small archive, for servers that get everything by user-data.
 
+It is a JSON object of texts by their paths, packed by xz.
+
     python -m exotide.stack.bundle [--speed N] [FOLDER]      `make bundle` writes the committed one
 
 Comments, docstrings, annotations and the blanks of JSON stay behind: user-data is small. Names
@@ -10,11 +12,11 @@ stay, so that a traceback can be read.
 from __future__ import annotations
 
 import argparse
-import io
+import ast
 import json
 import lzma
-import tarfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,8 @@ SCRIPTS: Final = {
     "bootstrap.py": "terraform/userdata/monitoring/bootstrap.py",
 }
 """Programs that go into user-data by themselves, by their name there."""
+ALERTING: Final = ("grafana", "alertmanager")
+"""What may send the alerts; each has a bundle of its own."""
 AGENTS: Final = ("autoscaler", "servicediscovery")
 COMMENTED: Final = frozenset({".yml", ".yaml", ".service", ".conf", ""})
 """Suffixes of files in which a line that begins with # says nothing to programs."""
@@ -42,11 +46,12 @@ _PACKER: Final = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "p
 _TREE: Final = "terraform/userdata/monitoring/root"
 
 
-def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
+def bundle_files(alerting: str, *, speed: float = 1.0) -> dict[str, str]:
     """
     Text of each file by its path below `/`.
 
     Args:
+        alerting: `grafana` or `alertmanager`; what only the other one needs stays out.
         speed: How many times faster than the assignment's own numbers.
     """
     read = monitoring_files(speed=speed) | grafana_files(speed=speed)
@@ -57,7 +62,8 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
     # The process servers read these arguments from a file; Debian's unit has its own.
     extra = " ".join(files.pop("srv/prometheus/prometheus.args").split())
     files["etc/default/prometheus"] = files["etc/default/prometheus"].replace('"\n', f' {extra}"\n')
-    files = {name: _plain(name, text) for name, text in files.items()}
+    other = next(name for name in ALERTING if name != alerting)
+    files = {name: _plain(name, text) for name, text in files.items() if other not in name}
     for agent in AGENTS:
         files |= _agent(agent)
     pins = [(ROOT / agent / "requirements.txt").read_text() for agent in AGENTS]
@@ -67,32 +73,23 @@ def bundle_files(*, speed: float = 1.0) -> dict[str, str]:
 
 
 def archive(files: dict[str, str]) -> bytes:
-    """Pack files; the same files give the same archive."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in sorted(files, key=lambda name: (Path(name).suffix, name)):
-            content = files[name].encode()
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o644
-            tar.addfile(entry, io.BytesIO(content))
-    return lzma.compress(packed.getvalue(), filters=[_PACKER])
+    """Pack files; the same files give the same archive. A tar would be a kilobyte larger."""
+    ordered = {name: files[name] for name in sorted(files)}
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+    return lzma.compress(text.encode(), filters=[_PACKER])
 
 
 def unpacked(bundle: bytes) -> dict[str, str]:
     """Read an archive back."""
-    with tarfile.open(fileobj=io.BytesIO(bundle), mode="r:xz") as tar:
-        return {
-            entry.name: content.read().decode()
-            for entry in tar.getmembers()
-            if (content := tar.extractfile(entry)) is not None
-        }
+    files: dict[str, str] = json.loads(lzma.decompress(bundle))
+    return files
 
 
 def _agent(agent: str) -> dict[str, str]:
     name, source = f"exotide_{agent}", ROOT / agent / "src"
     files = {
         f"opt/exotide/lib/{path.relative_to(source)}": _small(path)
-        for path in sorted((source / name).rglob("*.py"))
+        for path in imported(f"{name}.__main__", source)
     }
     project = tomllib.loads((ROOT / agent / "pyproject.toml").read_text())["project"]
     label = f"{name}-{project['version']}.dist-info"
@@ -100,9 +97,38 @@ def _agent(agent: str) -> dict[str, str]:
     return files | {f"opt/exotide/lib/{label}/METADATA": metadata}
 
 
+def imported(module: str, source: Path) -> list[Path]:
+    """Files below `source` that a module needs: its own, those it imports, and so on."""
+    found: dict[str, Path] = {}
+    wanted = [module]
+    while wanted:
+        name = wanted.pop()
+        place = source / name.replace(".", "/")
+        path = next(filter(Path.is_file, (place.with_suffix(".py"), place / "__init__.py")), None)
+        if path is None or name in found:
+            continue  # a name inside a module, or another distribution's
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        wanted += [name.rpartition(".")[0], *_imports(ast.parse(path.read_bytes()), package)]
+    return sorted(found.values())
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Give whatever may be a module among the names that are imported anywhere."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
 def _plain(name: str, text: str) -> str:
+    """What programs read of a file: no lines of comments, no indentation of JSON."""
     if Path(name).suffix == ".json":
-        return json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
     if Path(name).suffix not in COMMENTED:
         return text
     lines = text.splitlines(keepends=True)
@@ -119,12 +145,18 @@ def _small(path: Path) -> str:
     )
 
 
+def name_of(alerting: str) -> str:
+    """Name of the bundle's file for this alerting."""
+    return f"bundle-{alerting}.json.xz"
+
+
 def write(folder: Path, *, speed: float = 1.0) -> None:
-    """Write the bundle and the scripts; an archive that says the same is left as it is."""
+    """Write the bundles and the scripts; an archive that says the same is left as it is."""
     folder.mkdir(parents=True, exist_ok=True)
-    files, out = bundle_files(speed=speed), folder / "bundle.tar.xz"
-    if not out.exists() or unpacked(out.read_bytes()) != files:
-        out.write_bytes(archive(files))
+    for alerting in ALERTING:
+        files, out = bundle_files(alerting, speed=speed), folder / name_of(alerting)
+        if not out.exists() or unpacked(out.read_bytes()) != files:
+            out.write_bytes(archive(files))
     for name, text in scripts().items():
         (folder / name).write_text(text, encoding="utf-8")
 

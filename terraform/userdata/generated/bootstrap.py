@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 from __future__ import annotations
-import base64,gzip,hashlib,hmac,http.server,io,json,os,secrets,subprocess,sys,tarfile,tempfile,time,urllib.error,urllib.request
+import base64,gzip,hashlib,hmac,http.server,json,lzma,os,secrets,subprocess,sys,tempfile,time,urllib.error,urllib.request
 from collections.abc import Callable
 from functools import partial
 from html import escape
@@ -59,7 +59,7 @@ def unpack(settings):
 	if UNPACKED.exists()and UNPACKED.read_text()==wanted:return
 	bundle=base64.b64decode(FIRST_PART.read_text().strip()+second_part(settings))
 	if hashlib.sha256(bundle).hexdigest()!=wanted:raise Failed('the bundle is not the one that this server was made for; apply again')
-	with tarfile.open(fileobj=io.BytesIO(bundle),mode='r:xz')as archive:archive.extractall('/')
+	for(name,text)in json.loads(lzma.decompress(bundle)).items():write(Path('/',name),text)
 	write(UNPACKED,wanted)
 def install_packages(settings):
 	wanted=[*PACKAGES];wanted.append('grafana'if settings['alerting']=='grafana'else'prometheus-alertmanager');missing=[name for name in wanted if not installed(name)]
