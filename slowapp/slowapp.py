@@ -10,10 +10,15 @@ The deliberately slow web application of the pool's members: one file, standard 
 One event loop speaks HTTP and never computes. It cuts all work into slices and hands them in
 turn to worker processes, one per core, so requests share the CPU fairly whatever they ask for.
 The workers are started by the first request that needs one: an idle member costs nothing.
+Work for a client that has gone is dropped, and whoever closes its side of a connection has gone.
+
+TERM and INT end it in two steps: for DRAIN_SECONDS it serves on while /health answers 503, so that
+a balancer finds out; then it takes nothing new, and what it has is finished within FINISH_SECONDS
+or cut. Whoever stops it should wait for as long as both. A second TERM or INT ends it at once.
 
 Environment: LISTEN_ADDRESS (0.0.0.0), LISTEN_PORT (8080), LOAD_SECONDS (10), LOAD_WORKERS (the
-cores). TERM and INT finish the requests in flight and exit 0. Exit 1: the port could not be
-opened. Exit 2: settings are wrong.
+cores), DRAIN_SECONDS (0), FINISH_SECONDS (30). Exit 0: ended by TERM or INT. Exit 1: the port
+could not be opened. Exit 2: settings are wrong. Exit 130, 143: a second INT or TERM cut it short.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import math
 import os
 import re
 import resource
+import select
 import signal
 import socket
 import struct
@@ -31,12 +37,13 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
 GAP_CPU_S: Final = 0.001
+GAP_S: Final = 0.1  # a core stays busy after a slice of a /load, until the next one comes
 SLICE_CPU_S: Final = 0.02  # short enough to be fair, long enough that handing out costs < 1 %
 WORKER_NICENESS: Final = 10  # the event loop goes first, so /health answers under any load
 MAX_CPU_S: Final = 60.0
@@ -45,9 +52,11 @@ MAX_BODY_BYTES: Final = 64 * 1024
 HEADER_TIMEOUT_S: Final = 10.0  # for the whole head: a client that drips bytes is let go
 IDLE_TIMEOUT_S: Final = 75.0  # longer than balancers keep connections, so that they close first
 PART_TIMEOUT_S: Final = 1.0
-DRAIN_GRACE_S: Final = 1.0  # after TERM, for a request that is still on its way
+ARRIVE_WITHIN_S: Final = 1.0  # at the end, for a request that is still on its way
+ONE_PRESS_S: Final = 0.5  # `timeout` sends TERM to its child and to the group: twice to the child
 BACKLOG: Final = 1024
 SPARE_FILES: Final = 64
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 PATHS: Final = ("/health", "/load", "/metrics", "/work")
 REASONS: Final = {
     200: "OK",
@@ -61,7 +70,7 @@ REASONS: Final = {
     503: "Service Unavailable",
 }
 NUMBER: Final = re.compile(r"(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
-ORDER: Final = struct.Struct("dd")  # CPU seconds to burn; burn on until then on the clock
+ORDER: Final = struct.Struct("dd")  # CPU seconds to burn; how long to burn on after that
 COST: Final = struct.Struct("d")  # CPU seconds that were used
 
 
@@ -80,6 +89,8 @@ class Settings:
     port: int = 8080
     load_s: float = 10.0
     workers: int = 1
+    drain_s: float = 0.0
+    finish_s: float = 30.0
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -100,6 +111,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         port=int(number("LISTEN_PORT", 8080, 1, 65535, whole=True)),
         load_s=number("LOAD_SECONDS", 10, 0, 3600, whole=False),
         workers=int(number("LOAD_WORKERS", len(os.sched_getaffinity(0)), 1, 1024, whole=True)),
+        drain_s=number("DRAIN_SECONDS", 0, 0, 3600, whole=False),
+        finish_s=number("FINISH_SECONDS", 30, 0, 3600, whole=False),
     )
     if problems:
         raise SettingsError("\n".join([f"error: {len(problems)} settings are wrong", *problems]))
@@ -131,21 +144,22 @@ def run_worker(link: socket.socket) -> NoReturn:
     """Burn each slice that is asked for, answer what it cost; end when the parent is gone."""
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # a signal to the group must not cut requests
         os.closerange(3, link.fileno())
         os.closerange(link.fileno() + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         os.nice(WORKER_NICENESS)
         burn_until = 0.0
         while len(order := next_order(link, burn_until)) == ORDER.size:
-            cpu_s, burn_until = ORDER.unpack(order)
+            cpu_s, gap_s = ORDER.unpack(order)
             link.send(COST.pack(burn(cpu_s)))
+            burn_until = time.monotonic() + gap_s
     finally:
         os._exit(0)  # never back into the parent's event loop, whatever happened
 
 
 def next_order(link: socket.socket, burn_until: float) -> bytes:
-    """Wait for an order; while a /load is in flight the core stays busy meanwhile."""
+    """Wait for an order; the core stays busy until then."""
     while time.monotonic() < burn_until:
         try:
             return link.recv(ORDER.size, socket.MSG_DONTWAIT)
@@ -182,15 +196,13 @@ class Pool:
     Shares the workers between all jobs, slice by slice, first come first served.
 
     Every unfinished job is either in the queue or with a worker. A worker that dies is replaced
-    and its slice is done again.
+    and its slice is done again. A job whose request is cancelled is not handed out again.
     """
 
     size: int
     loop: asyncio.AbstractEventLoop
     queue: deque[Job] = field(default_factory=deque)
     workers: list[Worker] = field(default_factory=list)
-    burn_until: float = 0.0
-    """When the last /load ends."""
 
     async def work(self, cpu_s: float) -> None:
         """Return when this much CPU time was spent. Raises OSError if no process can start."""
@@ -201,13 +213,15 @@ class Pool:
     async def load(self, wall_s: float) -> None:
         """Keep all workers busy for this time. Raises OSError if no process can start."""
         job = Job(done=self.loop.create_future(), until=self.loop.time() + wall_s)
-        self.burn_until = max(self.burn_until, job.until)
-        self.loop.call_at(job.until, settle, job)
-        self._start(job, shares=self.size)
-        await job.done
+        timer = self.loop.call_at(job.until, settle, job)
+        try:
+            self._start(job, shares=self.size)
+            await job.done
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
-        """End all workers and wait for them: each sees the end of its link within a slice."""
+        """End all workers."""
         for worker in self.workers:
             self._forget(worker)
         self.workers.clear()
@@ -233,7 +247,7 @@ class Pool:
             worker.job = job
             try:
                 cpu_s = min(SLICE_CPU_S, job.left_cpu_s)
-                worker.link.send(ORDER.pack(cpu_s, self.burn_until))
+                worker.link.send(ORDER.pack(cpu_s, GAP_S if job.until < math.inf else 0.0))
             except OSError:
                 self._replace(worker)
             return True
@@ -286,7 +300,8 @@ class Pool:
     def _forget(self, worker: Worker) -> None:
         self.loop.remove_reader(worker.link)
         worker.link.close()
-        with suppress(ChildProcessError):
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(worker.pid, signal.SIGKILL)  # one that is stopped would not see its link's end
             os.waitpid(worker.pid, 0)
 
     def _replace(self, worker: Worker) -> None:
@@ -431,47 +446,75 @@ def cpu_seconds(query: str) -> float:
 
 @dataclass(slots=True)
 class App:
-    """Answers requests, one task per connection, until it is drained."""
+    """Answers requests, one task per connection, until its end."""
 
     settings: Settings
     pool: Pool
     metrics: Metrics = field(default_factory=Metrics)
     max_connections: int = 1000
-    draining: bool = False
+    leaving: bool = False
+    """Whether it asks clients and balancers to go elsewhere."""
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     waiting: dict[asyncio.Task[None], bool] = field(default_factory=dict)
     """Connections without a whole request, longest first; True if nothing of it has come."""
+    served: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    """Connections with one, by their descriptors."""
+    departures: select.epoll = field(default_factory=select.epoll)
+    """Tells which of them have ended, even if something is still unread."""
 
     async def accept(self, listener: socket.socket) -> None:
         """Take connections until cancelled."""
         loop = asyncio.get_running_loop()
+        loop.add_reader(self.departures, self._dismiss)
         while True:
             await self._make_room()
             try:
-                connection, _ = await loop.sock_accept(listener)
+                self._take(listener)
+            except BlockingIOError:
+                # Unlike `sock_accept`, this takes nothing that a cancellation could lose.
+                came = asyncio.Event()
+                loop.add_reader(listener, came.set)
+                try:
+                    await came.wait()
+                finally:
+                    loop.remove_reader(listener)
             except OSError as error:  # the client is gone already, or files have run out
                 log("connection_not_accepted", error=str(error))
                 await asyncio.sleep(0.1)
-            else:
-                self.take(connection)
 
-    def take(self, connection: socket.socket) -> None:
-        """Serve a connection that was accepted."""
+    def _dismiss(self) -> None:
+        """Drop the work for clients that have gone."""
+        for descriptor, _ in self.departures.poll(0):
+            if task := self.served.get(descriptor):
+                task.cancel()
+
+    async def finish(self, listener: socket.socket) -> None:
+        """Take nothing new, answer what is here; return when that is done, or time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.finish_s):
+                with listener, suppress(OSError):
+                    for _ in range(2 * BACKLOG):  # what the kernel has accepted for us
+                        await self._make_room()
+                        self._take(listener)
+                await self._drain()
+
+    def _take(self, listener: socket.socket) -> None:
+        """Serve the next connection. Raises OSError."""
+        connection, _ = listener.accept()
         connection.setblocking(False)
         task = asyncio.create_task(self._serve(connection))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def drain(self) -> None:
+    async def _drain(self) -> None:
         """Let go of connections without a request; return when the last answer is out."""
-        self.draining = True
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=0)  # those just taken have begun to read
         for task, kept_and_silent in list(self.waiting.items()):
             if kept_and_silent:
                 task.cancel()
         if self.tasks:
-            await asyncio.wait(self.tasks, timeout=DRAIN_GRACE_S)
+            await asyncio.wait(self.tasks, timeout=ARRIVE_WITHIN_S)
         for task in list(self.waiting):
             task.cancel()
         if self.tasks:
@@ -492,8 +535,13 @@ class App:
         assert task is not None
         try:
             reader, writer = await asyncio.open_connection(sock=connection, limit=MAX_HEADER_BYTES)
-            with closing(writer):
-                await self._converse(reader, writer, task)
+            try:
+                await self._converse(reader, writer, task, connection)
+                writer.close()
+                async with asyncio.timeout(HEADER_TIMEOUT_S):
+                    await writer.wait_closed()
+            finally:
+                writer.transport.abort()  # else one that reads nothing keeps its file for ever
         except (OSError, EOFError, asyncio.CancelledError):
             pass  # gone, too slow, or asked to go while it waited
         finally:
@@ -504,6 +552,7 @@ class App:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         task: asyncio.Task[None],
+        connection: socket.socket,
     ) -> None:
         kept = False
         while True:
@@ -515,8 +564,16 @@ class App:
                 writer.write(encode(error.status, f"{error}\n", keep_alive=False))
                 await part(reader, writer)
                 return
-            status, text = await self._answer(request)
-            kept = request.keep_alive and not self.draining
+            descriptor = connection.fileno()
+            self.served[descriptor] = task
+            self.departures.register(descriptor, select.EPOLLRDHUP | select.EPOLLONESHOT)
+            try:
+                status, text = await self._answer(request)
+            finally:
+                del self.served[descriptor]
+                with suppress(OSError):  # it is closed already
+                    self.departures.unregister(descriptor)
+            kept = request.keep_alive and not self.leaving
             body = request.method != "HEAD"
             writer.write(encode(status, text, keep_alive=kept, body=body))
             async with asyncio.timeout(HEADER_TIMEOUT_S):
@@ -549,7 +606,7 @@ class App:
         label = path if path in PATHS else "other"
         began = time.monotonic()
         self.metrics.began(label)
-        status = 503
+        status = 499  # as long as there is no answer: the client has gone, or the end has come
         try:
             text = await self._result(request.method, path, query)
             status = 200
@@ -557,7 +614,7 @@ class App:
             status, text = error.status, f"{error}\n"
         except OSError as error:
             log("request_failed", path=path, error=str(error))
-            text = "No process could be started for this; try again.\n"
+            status, text = 503, "No process could be started for this; try again.\n"
         finally:
             self.metrics.ended(label, status, time.monotonic() - began)
         return status, text
@@ -578,6 +635,8 @@ class App:
             if method == "GET":
                 await self.pool.work(cpu_s)
             return "Work done."
+        if path == "/health" and self.leaving:
+            raise Refused(503, "This member is leaving.")
         return "OK" if path == "/health" else "Load generation done."
 
 
@@ -624,11 +683,12 @@ def raise_file_limit() -> int:
 
 
 async def run(settings: Settings, listener: socket.socket) -> None:
-    """Serve until TERM or INT, then finish what is in flight."""
+    """Serve until TERM or INT, then end as the module's text says."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     app = App(
         settings=settings,
         pool=Pool(size=settings.workers, loop=loop),
@@ -637,17 +697,19 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     accepting = asyncio.create_task(app.accept(listener))
     log("started", address=settings.address, port=settings.port, workers=settings.workers)
     await stop.wait()
-    log("stopping", in_flight=sum(app.metrics.in_flight.values()))
+    app.leaving = True
+    for number in SIGNALS:
+        loop.call_later(ONE_PRESS_S, loop.add_signal_handler, number, os._exit, 128 + number)
+    log("stopping", in_flight=sum(app.metrics.in_flight.values()), drain_s=settings.drain_s)
+    await asyncio.sleep(settings.drain_s)
     accepting.cancel()
-    with listener, suppress(BlockingIOError):
-        while True:  # what the kernel has accepted for us is served, not reset
-            app.take(listener.accept()[0])
-    await app.drain()
+    await app.finish(listener)
     app.pool.close()
 
 
 def main() -> int:
     """Run the application; returns the exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # one that comes now is heard in `run`
     try:
         settings = read_settings(os.environ)
         listener = listen(settings.address, settings.port)

@@ -28,6 +28,13 @@ def run_program(*, file_limit: int | None = None, **environ: str) -> subprocess.
     )
 
 
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "this did not become true in time"
+        time.sleep(0.01)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,6 +73,11 @@ class SlowApp:
             connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65536), b""))
 
+    def in_flight(self, path: str) -> int:
+        _, text = self.get("/metrics")
+        name = f'exotide_slowapp_requests_in_flight{{path="{path}"}} '
+        return int(next(line for line in text.splitlines() if line.startswith(name)).split()[-1])
+
     def workers(self) -> list[int]:
         pid = self.process.pid
         return [
@@ -81,7 +93,11 @@ class SlowApp:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def term(self) -> None:
+        """Ask it to end, and wait until it has heard."""
+        assert self.process.stderr is not None
         self.process.send_signal(signal.SIGTERM)
+        line = self.process.stderr.readline()
+        assert '"stopping"' in line, line
 
     def ended(self, timeout_s: float = 20) -> int:
         return self.process.wait(timeout_s)

@@ -7,29 +7,16 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from .conftest import SlowApp, free_port, run_program
+from .conftest import SlowApp, free_port, run_program, wait_until
 
 Start = Callable[..., SlowApp]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "this did not become true in time"
-        time.sleep(0.01)
-
-
-def in_flight(app: SlowApp, path: str) -> int:
-    _, text = app.get("/metrics")
-    name = f'exotide_slowapp_requests_in_flight{{path="{path}"}} '
-    return int(next(line for line in text.splitlines() if line.startswith(name)).split()[-1])
 
 
 def test_health_is_ok_and_nothing_else(app: SlowApp) -> None:
@@ -39,10 +26,23 @@ def test_health_is_ok_and_nothing_else(app: SlowApp) -> None:
 
 def test_load_burns_for_its_wall_time_and_says_so(app: SlowApp) -> None:
     cpu_before = app.cpu_s()
-    took_s, text = app.timed("/load")
+    with ThreadPoolExecutor(1) as threads:
+        load = threads.submit(app.timed, "/load")
+        wait_until(lambda: len(app.workers()) == len(os.sched_getaffinity(0)))
+        wants = [state == "R" for state in states_until(app, load.done)]
+    took_s, text = load.result()
     assert text == "Load generation done."
     assert 1.0 <= took_s < 1.5
-    assert app.cpu_s() - cpu_before > 0.3  # of up to 2.0: other tests may want the cores too
+    assert app.cpu_s() > cpu_before
+    assert sum(wants) > 0.9 * len(wants) > 9  # what they get, other tests decide, too
+
+
+def states_until(app: SlowApp, ended: Callable[[], bool]) -> Iterator[str]:
+    """What the kernel says of each worker, again and again."""
+    while not ended():
+        for pid in app.workers():
+            yield Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        time.sleep(0.02)
 
 
 def test_many_loads_at_once_each_take_their_own_time_only(app: SlowApp) -> None:
@@ -56,7 +56,7 @@ def test_health_answers_within_a_second_under_load(app: SlowApp) -> None:
     with ThreadPoolExecutor(40) as threads:
         loads = [threads.submit(app.get, "/load") for _ in range(20)]
         works = [threads.submit(app.get, "/work?cpu_s=0.05") for _ in range(20)]
-        wait_until(lambda: in_flight(app, "/load") == 20)
+        wait_until(lambda: app.in_flight("/load") == 20)
         while not all(load.done() for load in loads):
             took_s, text = app.timed("/health")
             assert (took_s < 1, text) == (True, "OK")
@@ -72,6 +72,25 @@ def test_work_costs_the_cpu_time_that_was_asked_for(app: SlowApp) -> None:
     assert 0.45 <= app.cpu_s() - before <= 0.65
 
 
+@pytest.mark.parametrize("cores", [1, None], ids=["one-core", "all-cores"])
+def test_load_burns_every_core_that_it_may_use(start: Start, cores: int | None) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, allowed[:cores])
+    try:
+        app = start()
+        assert app.timed("/load")[1] == "Load generation done."
+        assert len(app.workers()) == len(allowed[:cores])
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_more_workers_than_cores_change_no_load(start: Start) -> None:
+    app = start(LOAD_WORKERS="16")
+    took_s, text = app.timed("/load")
+    assert text == "Load generation done."
+    assert 1.0 <= took_s < 1.6
+
+
 def test_too_little_cpu_shows_as_latency(start: Start) -> None:
     app = start(LOAD_WORKERS="1")
     with ThreadPoolExecutor(4) as threads:
@@ -83,7 +102,7 @@ def test_a_small_request_is_not_behind_a_big_one(start: Start) -> None:
     app = start(LOAD_WORKERS="1")
     with ThreadPoolExecutor(1) as threads:
         big = threads.submit(app.timed, "/work?cpu_s=1.5")
-        wait_until(lambda: in_flight(app, "/work") == 1)
+        wait_until(lambda: app.in_flight("/work") == 1)
         app.get("/work?cpu_s=0.02")
         assert not big.done()
         assert big.result()[1] == "Work done."
@@ -195,7 +214,7 @@ def test_a_thousand_clients_at_once_all_get_an_answer(app: SlowApp) -> None:
 def test_metrics_tell_requests_in_flight_served_and_seconds(app: SlowApp) -> None:
     with ThreadPoolExecutor(1) as threads:
         load = threads.submit(app.get, "/load")
-        wait_until(lambda: in_flight(app, "/load") == 1)
+        wait_until(lambda: app.in_flight("/load") == 1)
         load.result()
     app.get("/nothing")
     _, text = app.get("/metrics")
@@ -223,53 +242,6 @@ def test_an_application_that_did_nothing_yet_has_no_workers_and_uses_no_cpu(app:
     assert app.workers() == []
 
 
-def test_term_finishes_requests_in_flight_and_exits_0(app: SlowApp) -> None:
-    with ThreadPoolExecutor(2) as threads:
-        load = threads.submit(app.get, "/load")
-        work = threads.submit(app.get, "/work?cpu_s=0.3")
-        wait_until(lambda: in_flight(app, "/load") + in_flight(app, "/work") == 2)
-        app.term()
-        assert load.result() == (200, "Load generation done.")
-        assert work.result() == (200, "Work done.")
-    assert app.ended() == 0
-
-
-def test_term_to_the_whole_group_finishes_requests_too(app: SlowApp) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        load = threads.submit(app.get, "/load")
-        wait_until(lambda: in_flight(app, "/load") == 1)
-        for pid in [*app.workers(), app.process.pid]:
-            os.kill(pid, signal.SIGTERM)
-        assert load.result() == (200, "Load generation done.")
-    assert app.ended() == 0
-
-
-def test_kept_and_silent_connections_do_not_delay_term(app: SlowApp) -> None:
-    with app.connect() as kept, app.connect() as silent, app.connect() as half:
-        kept.sendall(b"GET /health HTTP/1.1\r\n\r\n")
-        assert kept.recv(4096).endswith(b"OK")
-        half.sendall(b"GET /heal")
-        began = time.monotonic()
-        app.term()
-        assert app.ended() == 0
-        assert time.monotonic() - began < 2
-        assert silent.recv(10) == b""
-
-
-def test_a_request_that_is_on_its_way_at_term_is_served(app: SlowApp) -> None:
-    assert app.process.stderr is not None
-    with app.connect() as client:
-        client.sendall(b"GET /health HTTP/1.1\r\n")
-        wait_until(lambda: app.get("/metrics")[0] == 200)  # what came before has been read
-        app.term()
-        assert '"stopping"' in app.process.stderr.readline()
-        client.sendall(b"\r\n")
-        answer = client.makefile("rb").read()
-    assert answer.endswith(b"OK")
-    assert b"Connection: close" in answer
-    assert app.ended() == 0
-
-
 def test_killed_it_leaves_no_worker_behind(app: SlowApp) -> None:
     app.get("/work?cpu_s=0.01")
     workers = app.workers()
@@ -280,11 +252,13 @@ def test_killed_it_leaves_no_worker_behind(app: SlowApp) -> None:
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:
-    process = run_program(LISTEN_PORT="80.5", LOAD_SECONDS="soon", LOAD_WORKERS="0")
+    process = run_program(
+        LISTEN_PORT="80.5", LOAD_SECONDS="soon", LOAD_WORKERS="0", DRAIN_SECONDS="-1"
+    )
     _, text = process.communicate(timeout=10)
     assert process.returncode == 2
-    assert text.splitlines()[0] == "error: 3 settings are wrong"
-    for name in ("LISTEN_PORT", "LOAD_SECONDS", "LOAD_WORKERS"):
+    assert text.splitlines()[0] == "error: 4 settings are wrong"
+    for name in ("LISTEN_PORT", "LOAD_SECONDS", "LOAD_WORKERS", "DRAIN_SECONDS"):
         assert name in text
 
 
@@ -300,6 +274,6 @@ def test_a_port_in_use_is_named() -> None:
 
 
 def test_the_log_is_one_json_object_per_line(app: SlowApp) -> None:
-    app.term()
+    app.process.send_signal(signal.SIGTERM)
     _, text = app.process.communicate(timeout=10)
     assert [json.loads(line)["event"] for line in text.splitlines()] == ["stopping", "stopped"]

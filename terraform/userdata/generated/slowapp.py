@@ -1,12 +1,13 @@
 from __future__ import annotations
-import asyncio,json,math,os,re,resource,signal,socket,struct,sys,time
+import asyncio,json,math,os,re,resource,select,signal,socket,struct,sys,time
 from collections import deque
 from collections.abc import Mapping
-from contextlib import closing,suppress
+from contextlib import suppress
 from dataclasses import dataclass,field
 from typing import Final,NoReturn
 from urllib.parse import parse_qs,urlsplit
 GAP_CPU_S=.001
+GAP_S=.1
 SLICE_CPU_S=.02
 WORKER_NICENESS=10
 MAX_CPU_S=6e1
@@ -15,9 +16,11 @@ MAX_BODY_BYTES=65536
 HEADER_TIMEOUT_S=1e1
 IDLE_TIMEOUT_S=75.
 PART_TIMEOUT_S=1.
-DRAIN_GRACE_S=1.
+ARRIVE_WITHIN_S=1.
+ONE_PRESS_S=.5
 BACKLOG=1024
 SPARE_FILES=64
+SIGNALS=signal.SIGTERM,signal.SIGINT
 PATHS='/health','/load','/metrics','/work'
 REASONS={200:'OK',400:'Bad Request',404:'Not Found',405:'Method Not Allowed',408:'Request Timeout',411:'Length Required',413:'Content Too Large',431:'Request Header Fields Too Large',503:'Service Unavailable'}
 NUMBER=re.compile('(\\d+(\\.\\d*)?|\\.\\d+)([eE][-+]?\\d{1,3})?',re.ASCII)
@@ -25,14 +28,14 @@ ORDER=struct.Struct('dd')
 COST=struct.Struct('d')
 class SettingsError(Exception):0
 @dataclass(frozen=True,slots=True,kw_only=True)
-class Settings:address:str='0.0.0.0';port:int=8080;load_s:float=1e1;workers:int=1
+class Settings:address:str='0.0.0.0';port:int=8080;load_s:float=1e1;workers:int=1;drain_s:float=.0;finish_s:float=3e1
 def read_settings(environ):
 	problems=[]
 	def number(name,default,low,high,*,whole):
 		text=environ.get(name,'').strip();value=parse_number(text)if text else default
 		if value is None or not low<=value<=high or whole and value%1:kind='whole number'if whole else'number';problems.append(f"  {name}  must be a {kind} from {low:g} to {high:g}, got: {text!r}");return default
 		return value
-	settings=Settings(address=environ.get('LISTEN_ADDRESS','').strip()or'0.0.0.0',port=int(number('LISTEN_PORT',8080,1,65535,whole=True)),load_s=number('LOAD_SECONDS',10,0,3600,whole=False),workers=int(number('LOAD_WORKERS',len(os.sched_getaffinity(0)),1,1024,whole=True)))
+	settings=Settings(address=environ.get('LISTEN_ADDRESS','').strip()or'0.0.0.0',port=int(number('LISTEN_PORT',8080,1,65535,whole=True)),load_s=number('LOAD_SECONDS',10,0,3600,whole=False),workers=int(number('LOAD_WORKERS',len(os.sched_getaffinity(0)),1,1024,whole=True)),drain_s=number('DRAIN_SECONDS',0,0,3600,whole=False),finish_s=number('FINISH_SECONDS',30,0,3600,whole=False))
 	if problems:raise SettingsError('\n'.join([f"error: {len(problems)} settings are wrong",*problems]))
 	return settings
 def parse_number(text):
@@ -46,9 +49,9 @@ def burn(cpu_s):
 def run_worker(link):
 	try:
 		signal.set_wakeup_fd(-1)
-		for number in(signal.SIGTERM,signal.SIGINT):signal.signal(number,signal.SIG_IGN)
+		for number in SIGNALS:signal.signal(number,signal.SIG_IGN)
 		os.closerange(3,link.fileno());os.closerange(link.fileno()+1,resource.getrlimit(resource.RLIMIT_NOFILE)[0]);os.nice(WORKER_NICENESS);burn_until=.0
-		while len((order:=next_order(link,burn_until)))==ORDER.size:cpu_s,burn_until=ORDER.unpack(order);link.send(COST.pack(burn(cpu_s)))
+		while len((order:=next_order(link,burn_until)))==ORDER.size:cpu_s,gap_s=ORDER.unpack(order);link.send(COST.pack(burn(cpu_s)));burn_until=time.monotonic()+gap_s
 	finally:os._exit(0)
 def next_order(link,burn_until):
 	while time.monotonic()<burn_until:
@@ -63,9 +66,12 @@ class Job:
 class Worker:pid:int;link:socket.socket;job:Job|None=None
 @dataclass(slots=True)
 class Pool:
-	size:int;loop:asyncio.AbstractEventLoop;queue:deque[Job]=field(default_factory=deque);workers:list[Worker]=field(default_factory=list);burn_until:float=.0
+	size:int;loop:asyncio.AbstractEventLoop;queue:deque[Job]=field(default_factory=deque);workers:list[Worker]=field(default_factory=list)
 	async def work(self,cpu_s):job=Job(done=self.loop.create_future(),left_cpu_s=cpu_s);self._start(job,shares=1);await job.done
-	async def load(self,wall_s):job=Job(done=self.loop.create_future(),until=self.loop.time()+wall_s);self.burn_until=max(self.burn_until,job.until);self.loop.call_at(job.until,settle,job);self._start(job,shares=self.size);await job.done
+	async def load(self,wall_s):
+		job=Job(done=self.loop.create_future(),until=self.loop.time()+wall_s);timer=self.loop.call_at(job.until,settle,job)
+		try:self._start(job,shares=self.size);await job.done
+		finally:timer.cancel()
 	def close(self):
 		for worker in self.workers:self._forget(worker)
 		self.workers.clear()
@@ -79,7 +85,7 @@ class Pool:
 			job=self.queue.popleft()
 			if job.finished(now):settle(job);continue
 			worker.job=job
-			try:cpu_s=min(SLICE_CPU_S,job.left_cpu_s);worker.link.send(ORDER.pack(cpu_s,self.burn_until))
+			try:cpu_s=min(SLICE_CPU_S,job.left_cpu_s);worker.link.send(ORDER.pack(cpu_s,GAP_S if job.until<math.inf else .0))
 			except OSError:self._replace(worker)
 			return True
 		return False
@@ -105,7 +111,7 @@ class Pool:
 		theirs.close();ours.setblocking(False);worker=Worker(pid=pid,link=ours);self.loop.add_reader(ours,self._took,worker);return worker
 	def _forget(self,worker):
 		self.loop.remove_reader(worker.link);worker.link.close()
-		with suppress(ChildProcessError):os.waitpid(worker.pid,0)
+		with suppress(ProcessLookupError,ChildProcessError):os.kill(worker.pid,signal.SIGKILL);os.waitpid(worker.pid,0)
 	def _replace(self,worker):
 		log('worker_died',pid=worker.pid);self.workers.remove(worker);self._forget(worker)
 		if worker.job is not None:self.queue.appendleft(worker.job)
@@ -163,21 +169,32 @@ def cpu_seconds(query):
 	return value
 @dataclass(slots=True)
 class App:
-	settings:Settings;pool:Pool;metrics:Metrics=field(default_factory=Metrics);max_connections:int=1000;draining:bool=False;tasks:set[asyncio.Task[None]]=field(default_factory=set);waiting:dict[asyncio.Task[None],bool]=field(default_factory=dict)
+	settings:Settings;pool:Pool;metrics:Metrics=field(default_factory=Metrics);max_connections:int=1000;leaving:bool=False;tasks:set[asyncio.Task[None]]=field(default_factory=set);waiting:dict[asyncio.Task[None],bool]=field(default_factory=dict);served:dict[int,asyncio.Task[None]]=field(default_factory=dict);departures:select.epoll=field(default_factory=select.epoll)
 	async def accept(self,listener):
-		loop=asyncio.get_running_loop()
+		loop=asyncio.get_running_loop();loop.add_reader(self.departures,self._dismiss)
 		while True:
 			await self._make_room()
-			try:connection,_=await loop.sock_accept(listener)
+			try:self._take(listener)
+			except BlockingIOError:
+				came=asyncio.Event();loop.add_reader(listener,came.set)
+				try:await came.wait()
+				finally:loop.remove_reader(listener)
 			except OSError as error:log('connection_not_accepted',error=str(error));await asyncio.sleep(.1)
-			else:self.take(connection)
-	def take(self,connection):connection.setblocking(False);task=asyncio.create_task(self._serve(connection));self.tasks.add(task);task.add_done_callback(self.tasks.discard)
-	async def drain(self):
-		self.draining=True
+	def _dismiss(self):
+		for(descriptor,_)in self.departures.poll(0):
+			if(task:=self.served.get(descriptor)):task.cancel()
+	async def finish(self,listener):
+		with suppress(TimeoutError):
+			async with asyncio.timeout(self.settings.finish_s):
+				with listener,suppress(OSError):
+					for _ in range(2*BACKLOG):await self._make_room();self._take(listener)
+				await self._drain()
+	def _take(self,listener):connection,_=listener.accept();connection.setblocking(False);task=asyncio.create_task(self._serve(connection));self.tasks.add(task);task.add_done_callback(self.tasks.discard)
+	async def _drain(self):
 		if self.tasks:await asyncio.wait(self.tasks,timeout=0)
 		for(task,kept_and_silent)in list(self.waiting.items()):
 			if kept_and_silent:task.cancel()
-		if self.tasks:await asyncio.wait(self.tasks,timeout=DRAIN_GRACE_S)
+		if self.tasks:await asyncio.wait(self.tasks,timeout=ARRIVE_WITHIN_S)
 		for task in list(self.waiting):task.cancel()
 		if self.tasks:await asyncio.wait(self.tasks)
 	async def _make_room(self):
@@ -188,15 +205,23 @@ class App:
 		task=asyncio.current_task();assert task is not None
 		try:
 			reader,writer=await asyncio.open_connection(sock=connection,limit=MAX_HEADER_BYTES)
-			with closing(writer):await self._converse(reader,writer,task)
+			try:
+				await self._converse(reader,writer,task,connection);writer.close()
+				async with asyncio.timeout(HEADER_TIMEOUT_S):await writer.wait_closed()
+			finally:writer.transport.abort()
 		except(OSError,EOFError,asyncio.CancelledError):0
 		finally:self.waiting.pop(task,None)
-	async def _converse(self,reader,writer,task):
+	async def _converse(self,reader,writer,task,connection):
 		kept=False
 		while True:
 			try:request=await self._read(reader,task,kept=kept)
 			except Refused as error:self.metrics.began('other');self.metrics.ended('other',error.status,.0);writer.write(encode(error.status,f"{error}\n",keep_alive=False));await part(reader,writer);return
-			status,text=await self._answer(request);kept=request.keep_alive and not self.draining;body=request.method!='HEAD';writer.write(encode(status,text,keep_alive=kept,body=body))
+			descriptor=connection.fileno();self.served[descriptor]=task;self.departures.register(descriptor,select.EPOLLRDHUP|select.EPOLLONESHOT)
+			try:status,text=await self._answer(request)
+			finally:
+				del self.served[descriptor]
+				with suppress(OSError):self.departures.unregister(descriptor)
+			kept=request.keep_alive and not self.leaving;body=request.method!='HEAD';writer.write(encode(status,text,keep_alive=kept,body=body))
 			async with asyncio.timeout(HEADER_TIMEOUT_S):await writer.drain()
 			if not kept:return
 	async def _read(self,reader,task,*,kept):
@@ -210,10 +235,10 @@ class App:
 		finally:self.waiting.pop(task,None)
 		return request
 	async def _answer(self,request):
-		path,query=locate(request.target);label=path if path in PATHS else'other';began=time.monotonic();self.metrics.began(label);status=503
+		path,query=locate(request.target);label=path if path in PATHS else'other';began=time.monotonic();self.metrics.began(label);status=499
 		try:text=await self._result(request.method,path,query);status=200
 		except Refused as error:status,text=error.status,f"{error}\n"
-		except OSError as error:log('request_failed',path=path,error=str(error));text='No process could be started for this; try again.\n'
+		except OSError as error:log('request_failed',path=path,error=str(error));status,text=503,'No process could be started for this; try again.\n'
 		finally:self.metrics.ended(label,status,time.monotonic()-began)
 		return status,text
 	async def _result(self,method,path,query):
@@ -225,6 +250,7 @@ class App:
 			cpu_s=cpu_seconds(query)
 			if method=='GET':await self.pool.work(cpu_s)
 			return'Work done.'
+		if path=='/health'and self.leaving:raise Refused(503,'This member is leaving.')
 		return'OK'if path=='/health'else'Load generation done.'
 async def part(reader,writer):
 	with suppress(TimeoutError):
@@ -241,12 +267,12 @@ def listen(address,port):
 def raise_file_limit():_,hard=resource.getrlimit(resource.RLIMIT_NOFILE);soft=65536 if hard==resource.RLIM_INFINITY else min(hard,65536);resource.setrlimit(resource.RLIMIT_NOFILE,(soft,hard));return max(soft-SPARE_FILES,1)
 async def run(settings,listener):
 	loop=asyncio.get_running_loop();stop=asyncio.Event()
-	for number in(signal.SIGTERM,signal.SIGINT):loop.add_signal_handler(number,stop.set)
-	app=App(settings=settings,pool=Pool(size=settings.workers,loop=loop),max_connections=raise_file_limit());accepting=asyncio.create_task(app.accept(listener));log('started',address=settings.address,port=settings.port,workers=settings.workers);await stop.wait();log('stopping',in_flight=sum(app.metrics.in_flight.values()));accepting.cancel()
-	with listener,suppress(BlockingIOError):
-		while True:app.take(listener.accept()[0])
-	await app.drain();app.pool.close()
+	for number in SIGNALS:loop.add_signal_handler(number,stop.set)
+	signal.pthread_sigmask(signal.SIG_UNBLOCK,SIGNALS);app=App(settings=settings,pool=Pool(size=settings.workers,loop=loop),max_connections=raise_file_limit());accepting=asyncio.create_task(app.accept(listener));log('started',address=settings.address,port=settings.port,workers=settings.workers);await stop.wait();app.leaving=True
+	for number in SIGNALS:loop.call_later(ONE_PRESS_S,loop.add_signal_handler,number,os._exit,128+number)
+	log('stopping',in_flight=sum(app.metrics.in_flight.values()),drain_s=settings.drain_s);await asyncio.sleep(settings.drain_s);accepting.cancel();await app.finish(listener);app.pool.close()
 def main():
+	signal.pthread_sigmask(signal.SIG_BLOCK,SIGNALS)
 	try:settings=read_settings(os.environ);listener=listen(settings.address,settings.port)
 	except SettingsError as error:print(error,file=sys.stderr);return 2
 	except OSError as error:where=f"{settings.address} port {settings.port}";print(f"error: cannot listen on {where}: {error.strerror}",file=sys.stderr);return 1
