@@ -71,7 +71,7 @@ def test_a_deleted_member_is_replaced_and_drained_before_its_server_stops(
     assert other in members
     assert victim not in members
     assert sorted(balancers.members[service]) == sorted(account.ips(pool))
-    assert servers.stopped == [(victim, 30.0)]
+    assert servers.stopped == [(victim, 60.0)]
     with refused(404, "instance not found"):
         client.get_instance(id=victim)
 

@@ -90,7 +90,7 @@ def variables_for(cloud: Cloud, *, alerting: str, folder: Path) -> dict[str, Any
             "intent_ttl_s": 900 / SPEED,
         },
         "refresh_s": 1,
-        "slowapp_environment": {"LOAD_SECONDS": "2"},
+        "slowapp_environment": {"LOAD_SECONDS": "2", "DRAIN_SECONDS": f"{20 / SPEED:g}"},
     }
 
 

@@ -55,6 +55,8 @@ def test_all_problems_are_listed_at_once_with_name_and_value() -> None:
         ("speed", float("inf")),
         ("interval_s", -1),
         ("cooldown_s", -1),
+        ("drain_s", -1),
+        ("drain_s", 3601),
         ("template", " "),
         ("zone", ""),
         ("agents_key", "EXOalone"),

@@ -113,11 +113,24 @@ def test_a_member_gets_the_slow_apps_environment() -> None:
     settings = StackSettings(key="EXOkey", secret="x", slowapp_env={"LOAD_SECONDS": "2"})
     (path,) = found = files(member_user_data(settings))
     assert path == "/srv/slowapp/slowapp.env"
-    assert env(found[path]) == {"LOAD_SECONDS": "2"}
+    assert env(found[path]) == {"DRAIN_SECONDS": "20", "LOAD_SECONDS": "2"}
 
 
-def test_a_member_without_settings_gets_a_config_without_files() -> None:
-    assert files(member_user_data(SETTINGS)) == {}
+@pytest.mark.parametrize(
+    ("more", "drain"),
+    [
+        ({}, "20"),
+        ({"speed": 6}, "3.33333"),
+        ({"speed": 10, "drain_s": 5}, "0.5"),
+        ({"speed": 6, "slowapp_env": {"DRAIN_SECONDS": "7"}}, "7"),
+    ],
+)
+def test_a_member_drains_at_the_stacks_speed_unless_told_otherwise(
+    more: dict[str, Any], drain: str
+) -> None:
+    settings = StackSettings(key="EXOkey", secret="x", **more)
+    (content,) = files(member_user_data(settings)).values()
+    assert env(content)["DRAIN_SECONDS"] == drain
 
 
 @pytest.mark.parametrize("speed", [1, 6])

@@ -15,7 +15,7 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from exotide.cloud.firewall import Firewall
-from exotide.cloud.ports import OutOfAddresses, ServerFailed, ServerSpec, ServiceSpec
+from exotide.cloud.ports import STOP_GRACE_S, OutOfAddresses, ServerFailed, ServerSpec, ServiceSpec
 from exotide.cloud.servers.errors import UnknownBalancer, UnknownServer
 from exotide.cloud.servers.leftovers import Lease
 
@@ -113,7 +113,7 @@ class EmulatedServers:
             raise ServerFailed(f"server {spec.name} was stopped while it booted")
         server.runs = True
 
-    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+    async def stop(self, server_id: str, *, grace_s: float = STOP_GRACE_S) -> None:
         """Forget a server; it has no program that could want the grace."""
         server = self._servers.pop(server_id, None)
         if server is not None and grace_s >= 0:

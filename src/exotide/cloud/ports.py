@@ -13,6 +13,8 @@ METADATA_IP: Final = "169.254.169.254"
 METADATA_PORT: Final = 80
 PASSWORD_PORT: Final = 8080
 """Where a server asks, at the same address, for the password of its administrator."""
+STOP_GRACE_S: Final = 60.0
+"""What programs have between TERM and KILL: a member drains for 20 s and finishes for 30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class Servers(Protocol):
             ServerFailed: with the reason and where its log is; nothing of the server is left.
         """
 
-    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+    async def stop(self, server_id: str, *, grace_s: float = STOP_GRACE_S) -> None:
         """TERM, wait up to grace_s for a clean end, KILL, remove namespace, cgroup and files."""
 
     async def reboot(self, server_id: str) -> None:

@@ -22,6 +22,7 @@ from exotide.cloud.api.world import Pace
 from exotide.cloud.fake_balancers import FakeBalancers
 from exotide.cloud.firewall import Firewall
 from exotide.cloud.ports import (
+    STOP_GRACE_S,
     Balancers,
     CloudFault,
     OutOfAddresses,
@@ -175,7 +176,7 @@ class FakeServers:
         if spec.id in self.dies_at_boot:
             self._die(spec.id, "died as soon as it ran")
 
-    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+    async def stop(self, server_id: str, *, grace_s: float = STOP_GRACE_S) -> None:
         if server_id in self._booting:
             self._booting[server_id].set()
         await asyncio.sleep(0)

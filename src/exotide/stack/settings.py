@@ -60,6 +60,8 @@ class StackSettings:
     """Time between two looks of the service discovery at the pool."""
     speed: float = 1.0
     """Divides every interval: the agents', the alerts' and the repeats'."""
+    drain_s: float = 20.0
+    """How long a member that stops serves on with a failing health check; divided by the speed."""
     slowapp_env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the slow app on each member, such as LOAD_SECONDS."""
     webhook_token: str = field(default="", repr=False)
@@ -159,6 +161,7 @@ def _number_problems(settings: StackSettings) -> list[str]:
         (_positive(settings.intent_ttl_s), "intent_ttl_s", "must be above 0"),
         (_positive(settings.refresh_s), "refresh_s", "must be above 0"),
         (_positive(settings.speed), "speed", "must be above 0"),
+        (0 <= settings.drain_s <= 3600, "drain_s", "must be from 0 to 3600"),
         (
             settings.cooldown_s == 0 or _positive(settings.cooldown_s),
             "cooldown_s",

@@ -75,9 +75,9 @@ class ServerText:
 
 def member_user_data(settings: StackSettings) -> str:
     """User-data of the pool's members, as the API takes it."""
-    if not settings.slowapp_env:
-        return _encoded([])
-    return _encoded([_secretive("slowapp/slowapp.env", env_lines(settings.slowapp_env))])
+    drain_s = _seconds(settings.drain_s / settings.speed)
+    env = {"DRAIN_SECONDS": drain_s, **settings.slowapp_env}
+    return _encoded([_secretive("slowapp/slowapp.env", env_lines(env))])
 
 
 def monitoring_user_data(settings: StackSettings, *, pool_id: str, keys: AgentKeys) -> str:

@@ -26,7 +26,7 @@ from exotide.cloud.api.load_balancers.model import LoadBalancer, Service
 from exotide.cloud.api.operations import Background, Operations
 from exotide.cloud.api.security_groups.model import Filters, SecurityGroup
 from exotide.cloud.faults.engine import Faults
-from exotide.cloud.ports import Balancers, OutOfAddresses, Servers
+from exotide.cloud.ports import STOP_GRACE_S, Balancers, OutOfAddresses, Servers
 
 _LONGEST_PAUSE_S: Final = 30.0
 _SUFFIX: Final = string.ascii_lowercase + string.digits
@@ -42,7 +42,7 @@ class Pace:
     """Seconds between power-on and a server's first program, at speed 1."""
     operation_delay_s: float = 0.0
     """Seconds that every operation stays pending at least."""
-    stop_grace_s: float = 30.0
+    stop_grace_s: float = STOP_GRACE_S
     """Seconds that a server's programs have between TERM and KILL; not divided by the speed."""
     retry_s: float = 1.0
     """First pause before something that failed below is tried again; doubles to 30 s."""

@@ -104,7 +104,7 @@ class Init:
     def __init__(self, config: dict[str, object]) -> None:
         self.programs = [Program(as_dict(item)) for item in as_list(config["programs"])]
         self.backoff_s = as_float(config.get("backoff_s", 1.0))
-        self.grace_s = as_float(config.get("grace_s", 30.0))
+        self.grace_s = as_float(config.get("grace_s", 60.0))
         self.freshness = Freshness(str(config["stat"]), as_float(config.get("stale_after_s", 2.0)))
         self.is_pid_1 = bool(config.get("is_pid_1", True))
         self.kill_at_s: float | None = None

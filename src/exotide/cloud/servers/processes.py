@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from exotide.cloud.firewall import Firewall
-from exotide.cloud.ports import CloudFault, ServerFailed, ServerSpec
+from exotide.cloud.ports import STOP_GRACE_S, CloudFault, ServerFailed, ServerSpec
 from exotide.cloud.servers import cgroups, leftovers, roles, shares, userdata
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.errors import HostUnsuitable, UnknownServer
@@ -197,7 +197,7 @@ class ProcessServers(Mortal):
             slot.starts -= 1
             self._forget(spec.id, slot)
 
-    async def stop(self, server_id: str, *, grace_s: float = 30.0) -> None:
+    async def stop(self, server_id: str, *, grace_s: float = STOP_GRACE_S) -> None:
         """TERM, wait up to grace_s for a clean end, KILL, remove namespace, group and files."""
         slot = self._slots.get(server_id)
         if slot is None:
@@ -221,7 +221,7 @@ class ProcessServers(Mortal):
         if slot is None or server is None:
             raise UnknownServer(f"server {server_id} was not started, or is stopped")
         async with slot.lock:
-            await self._power_off(server, grace_s=30.0)
+            await self._power_off(server, grace_s=STOP_GRACE_S)
             server.machine = self._machine(server.spec)
             await self._power_on(server)
 
