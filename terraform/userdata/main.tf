@@ -3,7 +3,7 @@
 # comment of the members' user-data, which it reads from the pool through the API. The hash of the
 # whole is in its settings.
 locals {
-  bundle_file = coalesce(var.bundle_file, "${path.module}/generated/bundle-${var.alerting}.json.xz")
+  bundle_file = coalesce(var.bundle_file, "${path.module}/generated/bundle-${var.alerting}.zpaq")
   bundle      = filebase64(local.bundle_file)
   # Four characters of base64 are three bytes: a part must hold whole ones.
   first_chars = min(21200, length(local.bundle))

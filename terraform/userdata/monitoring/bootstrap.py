@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import http.server
 import json
-import lzma
 import os
 import secrets
 import subprocess
@@ -157,9 +156,21 @@ def unpack(settings: Settings) -> None:
     bundle = base64.b64decode(FIRST_PART.read_text().strip() + second_part(settings))
     if hashlib.sha256(bundle).hexdigest() != wanted:
         raise Failed("the bundle is not the one that this server was made for; apply again")
-    for name, text in json.loads(lzma.decompress(bundle)).items():
+    for name, text in json.loads(unpacked(bundle)).items():
         write(Path("/", name), text)
     write(UNPACKED, wanted)
+
+
+def unpacked(bundle: bytes) -> bytes:
+    """What zpaq, a package of Debian's, makes of the bundle."""
+    if not installed("zpaq"):
+        run("apt-get", "-q", "update")
+        run("apt-get", "-qy", "install", "--no-install-recommends", "zpaq")
+    with tempfile.TemporaryDirectory() as folder:
+        packed = Path(folder, "bundle.zpaq")
+        packed.write_bytes(bundle)
+        run("zpaq", "extract", str(packed), "-to", folder, "-force")
+        return next(Path(folder).rglob("bundle.json")).read_bytes()
 
 
 def install_packages(settings: Settings) -> None:
