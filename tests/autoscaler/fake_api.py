@@ -39,6 +39,11 @@ class FakeApi:
     evicted: list[str] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
     """Addresses that the load balancer's health check calls failed."""
+    comes: bool = True
+    """Whether members that were asked for come."""
+    protected: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    """Members in state error."""
     members: list[str] = field(default_factory=list)
     settles_at: float = 0.0
     port: int = 0
@@ -54,7 +59,7 @@ class FakeApi:
 
     def fill(self) -> None:
         """Start or stop members until there are as many as the pool's size."""
-        while len(self.members) < self.size:
+        while len(self.members) < self.size and self.comes:
             self.members.append(str(uuid.uuid4()))
         del self.members[self.size :]
 
@@ -78,7 +83,7 @@ class FakeApi:
                     {
                         "id": member,
                         "created-at": f"2026-11-23T20:{last - place:02d}:00Z",
-                        "state": "running",
+                        "state": "error" if member in self.broken else "running",
                         "public-ip": f"198.51.100.{place + 1}",
                     }
                     for place, member in enumerate(self.members)
@@ -102,6 +107,23 @@ class FakeApi:
                 self.settles_at = time.monotonic() + self.boot_s
             self.size = size
             self.fill()
+
+    def fall_back(self, size: int) -> None:
+        """What was accepted is not done after all."""
+        with self.lock:
+            self.size, self.settles_at = size, 0.0
+            self.fill()
+
+    def refusal(self, victims: list[str]) -> tuple[int, str] | None:
+        """What is said of an eviction that cannot be; the words are the real cloud's."""
+        with self.lock:
+            for victim in victims:
+                if victim not in self.members:
+                    return 400, f"instance {victim} is not a member of the pool"
+                if victim in self.protected:
+                    reason = "reason: manual instance protection"
+                    return 403, f"Operation evict on resource {victim} is forbidden - {reason}"
+        return None
 
     def evict(self, victims: list[str]) -> None:
         with self.lock:
@@ -139,6 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
         if good or api.applies:
             if self.path.endswith(":scale"):
                 api.resize("scale", body["size"])
+            elif refusal := api.refusal(body["instances"]):
+                self._answer(refusal[0], {"message": refusal[1]})
+                return
             else:
                 api.evict(body["instances"])
         if not self._misbehaves(change=True):

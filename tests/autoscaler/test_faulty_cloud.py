@@ -17,6 +17,7 @@ from exotide_autoscaler.client import Client as AutoscalerClient
 from exotide_autoscaler.domain import Intent, Policy, Reason
 from exotide_autoscaler.journal import Journal
 from exotide_autoscaler.pools import ExoscalePools
+from exotide_autoscaler.reception import store
 from exotide_autoscaler.reconcile import Pass, Reconciler
 from exotide_autoscaler.webhook import Message
 from hypothesis import given, settings
@@ -114,7 +115,7 @@ class Bench:
         """Let a webhook come, late enough to be no repeat of what was just served."""
         self.clock.advance(POLICY.repeat_window_s + 1)
         message = Message(intent=intent)
-        Journal(self.connection).store(message, now=self.clock.now(), policy=POLICY)
+        store(Journal(self.connection), message, now=self.clock.now(), policy=POLICY)
 
     def round(self) -> Pass:
         """Let an interval pass, then run one pass."""
@@ -223,7 +224,7 @@ def assert_recovers(site: Bench, last: Intent) -> None:
     before = site.size
     site.hook(last)
     site.round()
-    expected = POLICY.clamp(before + (1 if last is UP else -1))
+    expected = min(POLICY.max_size, max(POLICY.min_size, before + (1 if last is UP else -1)))
     assert site.size == expected
     for _ in range(2):
         site.round()
@@ -273,7 +274,7 @@ def test_a_stuck_operation_is_waited_for_and_never_scaled_over(cloud: RunningClo
         assert site.size == 3
         site.hook(UP)
         reasons = {site.round().decision.reason for _ in range(3)}
-        assert reasons == {Reason.UNSETTLED}
+        assert reasons == {Reason.SETTLING}
         assert site.size == 3
         site.heal()
         site.round()

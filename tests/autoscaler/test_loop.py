@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from exotide_autoscaler.domain import Decision, Intent, Policy, Reason
+from exotide_autoscaler.domain import Decision, Intent, Memory, Policy, Pool, Reason
 from exotide_autoscaler.loop import Rest, rest_after
-from exotide_autoscaler.reconcile import Memory, Pass
+from exotide_autoscaler.reconcile import Pass
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,9 +11,12 @@ POLICY = Policy(interval_s=60, cooldown_s=300)
 WAITING = frozenset({Intent.UP})
 
 
-def a_pass(reason: Reason, *, waits: bool = False, error: str = "") -> Pass:
+POOL = Pool(name="web", size=2, state="running")
+
+
+def a_pass(reason: Reason, *, waits: bool = False, pool: Pool | None = POOL) -> Pass:
     decision = Decision(size=2, wanted=2, reason=reason)
-    return Pass(decision=decision, waiting=WAITING if waits else frozenset(), error=error)
+    return Pass(decision=decision, pool=pool, waiting=WAITING if waits else frozenset())
 
 
 @pytest.mark.parametrize(
@@ -22,11 +25,11 @@ def a_pass(reason: Reason, *, waits: bool = False, error: str = "") -> Pass:
         pytest.param(a_pass(Reason.NO_ALERT), None, (60, 0.25), id="calm"),
         pytest.param(a_pass(Reason.NO_ALERT), 980.0, (40, 40), id="calm-after-a-change"),
         pytest.param(a_pass(Reason.ALERT, waits=True), 1000.0, (10, 10), id="looks-if-it-happened"),
-        pytest.param(a_pass(Reason.UNSETTLED, waits=True), None, (10, 0.25), id="busy"),
-        pytest.param(a_pass(Reason.UNSETTLED, waits=True), 945.0, (5, 5), id="busy-nearly-free"),
+        pytest.param(a_pass(Reason.SETTLING, waits=True), None, (10, 0.25), id="busy"),
+        pytest.param(a_pass(Reason.SETTLING, waits=True), 945.0, (5, 5), id="busy-nearly-free"),
         pytest.param(a_pass(Reason.INTERVAL, waits=True), 980.0, (40, 40), id="interval"),
         pytest.param(a_pass(Reason.COOLDOWN, waits=True), 720.0, (20, 0.25), id="cooldown"),
-        pytest.param(a_pass(Reason.CLOUD_ERROR, waits=True, error="x"), None, (60, 60), id="error"),
+        pytest.param(a_pass(Reason.CLOUD_ERROR, waits=True), None, (60, 60), id="error"),
         pytest.param(None, None, (60, 60), id="no-decision"),
     ],
 )
@@ -60,3 +63,22 @@ def test_the_loop_never_spins_and_never_sleeps_longer_than_an_interval(
     assert rest.longest_s >= 0.01
     in_the_future = attempted_at is not None and attempted_at > now
     assert rest.longest_s <= interval_s or in_the_future
+
+
+@given(st.integers(1, 5000), st.floats(0.1, 600))
+def test_reads_that_fail_are_tried_again_soon_and_then_more_seldom(
+    failed_reads: int, interval_s: float
+) -> None:
+    policy = Policy(interval_s=interval_s)
+    pauses = [
+        rest_after(
+            a_pass(Reason.CLOUD_ERROR, pool=None),
+            now=1000,
+            policy=policy,
+            memory=Memory(attempted_at=999.0),
+            failed_reads=count,
+        ).longest_s
+        for count in (1, failed_reads, failed_reads + 1)
+    ]
+    assert pauses[0] == pytest.approx(interval_s / 60)
+    assert pauses[0] <= pauses[1] <= pauses[2] <= interval_s * 1.0001

@@ -6,6 +6,8 @@ import pytest
 from exotide_autoscaler.domain import Policy
 from exotide_autoscaler.errors import SettingsError
 from exotide_autoscaler.settings import read_settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 CONTRACT = {
     "EXOSCALE_KEY": "EXOkey",
@@ -60,6 +62,11 @@ def test_everything_that_is_missing_is_told_at_once() -> None:
         ("EXOTIDE_MIN_SIZE", "0"),
         ("EXOTIDE_MAX_SIZE", "2.5"),
         ("EXOTIDE_LOG_LEVEL", "loud"),
+        ("EXOTIDE_SETTLE_S", "900"),
+        ("EXOTIDE_SETTLE_S", "soon"),
+        ("EXOTIDE_ALERT_HOLDS_S", "-1"),
+        ("EXOTIDE_ENFORCE_LIMITS", "maybe"),
+        ("EXOTIDE_STRICT_BODIES", "2"),
         ("EXOSCALE_ZONE", "evil.example/"),
         ("EXOSCALE_INSTANCEPOOL_ID", "../instance"),
         ("EXOSCALE_API_ENDPOINT", "ftp://host/v2"),
@@ -75,6 +82,21 @@ def test_limits_that_contradict_each_other_are_told() -> None:
     found = problems(EXOTIDE_MIN_SIZE="3", EXOTIDE_MAX_SIZE="2")
     assert found == {"EXOTIDE_MAX_SIZE": "must be at least EXOTIDE_MIN_SIZE (3), got: 2"}
     assert list(problems(EXOTIDE_METRICS_PORT="8090")) == ["EXOTIDE_METRICS_PORT"]
+
+
+def test_only_limits_that_somebody_set_hold_without_a_webhook() -> None:
+    policy = read_settings({**CONTRACT, "EXOTIDE_MAX_SIZE": "10"}).policy
+    assert (policy.holds_min, policy.holds_max) == (False, True)
+    off = {"EXOTIDE_MIN_SIZE": "2", "EXOTIDE_ENFORCE_LIMITS": "0"}
+    policy = read_settings({**CONTRACT, **off}).policy
+    assert (policy.holds_min, policy.holds_max) == (False, False)
+
+
+@given(st.floats(0.1, 86_400))
+def test_a_pool_has_always_less_time_to_settle_than_a_request_to_live(ttl_s: float) -> None:
+    policy = read_settings({**CONTRACT, "EXOTIDE_INTENT_TTL_S": str(ttl_s)}).policy
+    assert policy.settle_s < policy.request_ttl_s
+    assert policy.settle_s <= 600
 
 
 def test_the_other_names_of_the_key_and_an_own_endpoint_work_without_a_zone() -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 from exotide_autoscaler.domain import Intent
-from exotide_autoscaler.webhook import Outcome, authorised, interpret
+from exotide_autoscaler.inbox import AlertKey
+from exotide_autoscaler.webhook import Message, Outcome, authorised, interpret
 from hypothesis import given
 from hypothesis import strategies as st
 
 FIXTURES = Path(__file__).parent / "fixtures"
-OUTCOMES = {
+OUTCOMES = {  # sent to /up
     "alertmanager-0.27-firing": Outcome.ACCEPTED,
     "grafana-12.4-unified-DatasourceError": Outcome.NO_DATA,
     "grafana-12.4-unified-DatasourceNoData": Outcome.NO_DATA,
@@ -23,13 +24,20 @@ OUTCOMES = {
     "grafana-12.4-unified-resolved": Outcome.RESOLVED,
     "grafana-9.4-legacy-alerting": Outcome.ACCEPTED,
     "grafana-9.4-legacy-no_data": Outcome.NO_DATA,
-    "grafana-9.4-unified-firing-down": Outcome.ACCEPTED,
+    "grafana-9.4-unified-firing-down": Outcome.CONTRADICTION,
     "grafana-9.4-unified-firing-up": Outcome.ACCEPTED,
 }
 JSON = "application/json"
+KEYS = ["alerts", "status", "state", "labels", "commonLabels", "annotations", "alertname"]
+KEYS += ["autoscale", "fingerprint", "startsAt", "ruleId", "ruleName", "grafana_state_reason"]
 FIRING = {"status": "firing", "labels": {"alertname": "CPU high"}}
 MISSING = {"status": "firing", "labels": {"alertname": "DatasourceNoData"}}
 OVER = {"status": "resolved", "labels": {"alertname": "CPU high"}}
+
+
+def firing(why: str = "", **labels: str) -> dict[str, Any]:
+    annotations = {"grafana_state_reason": why} if why else {}
+    return {"status": "firing", "labels": labels, "annotations": annotations}
 
 
 def outcome_of(document: object, content_type: str = JSON) -> Outcome:
@@ -69,6 +77,42 @@ def test_a_request_that_a_real_server_sent_has_its_right_outcome(name: str) -> N
         pytest.param({"alerts": "x", "status": 7}, Outcome.ACCEPTED, id="wrong-types-say-nothing"),
         pytest.param({"hello": "world"}, Outcome.ACCEPTED, id="no-alert-at-all"),
         pytest.param([], Outcome.ACCEPTED, id="a-list"),
+        pytest.param({"state": "firing"}, Outcome.ACCEPTED, id="state-firing"),
+        pytest.param({"status": "Alerting"}, Outcome.ACCEPTED, id="status-alerting"),
+        pytest.param({"status": "ok"}, Outcome.RESOLVED, id="status-ok"),
+        pytest.param({"state": "Normal"}, Outcome.RESOLVED, id="state-normal"),
+        pytest.param({"alerts": [firing(why="NoData")]}, Outcome.NO_DATA, id="own-name-no-data"),
+        pytest.param({"alerts": [firing(why="Error")]}, Outcome.NO_DATA, id="own-name-error"),
+        pytest.param(
+            {"alerts": [firing(why="NoData, KeepLast")]}, Outcome.NO_DATA, id="several-reasons"
+        ),
+        pytest.param(
+            {"alerts": [FIRING], "commonAnnotations": {"grafana_state_reason": "MissingSeries"}},
+            Outcome.NO_DATA,
+            id="reason-common-to-all",
+        ),
+        pytest.param({"alerts": [firing(why="Updated")]}, Outcome.ACCEPTED, id="another-reason"),
+        pytest.param({"alerts": [firing(alertname="TestAlert")]}, Outcome.TEST, id="test-button"),
+        pytest.param({"ruleId": 0, "state": "alerting"}, Outcome.TEST, id="legacy-test-by-id"),
+        pytest.param(
+            {"ruleName": "Test notification", "state": "alerting"}, Outcome.TEST, id="legacy-test"
+        ),
+        pytest.param({"alerts": [firing(autoscale="down")]}, Outcome.CONTRADICTION, id="says-down"),
+        pytest.param({"alerts": [firing(autoscale=" UP ")]}, Outcome.ACCEPTED, id="says-up"),
+        pytest.param({"alerts": [firing(autoscale="web")]}, Outcome.ACCEPTED, id="says-neither"),
+        pytest.param(
+            {"alerts": [firing(autoscale="down"), FIRING]}, Outcome.ACCEPTED, id="one-says-nothing"
+        ),
+        pytest.param(
+            {"status": "firing", "commonLabels": {"autoscale": "down"}},
+            Outcome.CONTRADICTION,
+            id="common-label-says-down",
+        ),
+        pytest.param(
+            {"alerts": [{"status": "firing", "labels": {"alertname": ["x"]}}]},
+            Outcome.ACCEPTED,
+            id="a-name-that-is-a-list",
+        ),
         pytest.param("up", Outcome.ACCEPTED, id="a-string"),
     ],
 )
@@ -92,6 +136,51 @@ def test_other_bodies_are_ignored_unless_they_are_alerts_all_the_same() -> None:
     assert outcome_of({"status": "resolved"}, form) is Outcome.RESOLVED
 
 
+def understood(document: object, intent: Intent = Intent.UP, **options: bool) -> Message:
+    return interpret(intent, json.dumps(document).encode(), JSON, **options)
+
+
+def test_alerts_are_known_by_fingerprint_and_start() -> None:
+    first = {"status": "firing", "fingerprint": "f", "startsAt": "1"}
+    over = {"status": "resolved", "fingerprint": "g", "startsAt": "2"}
+    message = understood({"status": "firing", "alerts": [first, over, first]})
+    assert message.firing == (AlertKey(fingerprint="f", starts_at="1"),)
+    assert message.resolved == (AlertKey(fingerprint="g", starts_at="2"),)
+
+
+def test_an_alert_without_a_fingerprint_asks_and_is_not_lasting() -> None:
+    assert understood({"state": "alerting"}).firing == (AlertKey(),)
+    assert understood({"hello": "world"}).firing == ()
+
+
+def test_what_people_read_can_be_stored_and_logged() -> None:
+    message = understood({"commonLabels": {"alertname": "a\ud800\x00\n" + "b" * 999}, "state": ""})
+    assert message.alert.startswith("a???b")
+    assert len(message.alert.encode()) == 200
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param({"text": "RECOVERY: web"}, id="slack"),
+        pytest.param({"event": "alert", "alert": {"status": "ok"}}, id="mackerel"),
+        pytest.param({"event_value": "0"}, id="zabbix"),
+        pytest.param([1], id="a-list"),
+        pytest.param({"status": 7}, id="status-that-is-a-number"),
+    ],
+)
+def test_strict_bodies_refuse_what_is_no_known_alert(document: object) -> None:
+    assert understood(document).outcome is Outcome.ACCEPTED
+    assert understood(document, strict=True).outcome is Outcome.FOREIGN
+    assert interpret(Intent.UP, b"a=1", "text/plain", strict=True).outcome is Outcome.FOREIGN
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_strict_bodies_change_nothing_for_real_senders(name: str) -> None:
+    assert understood(fixture(name)["body"], strict=True).outcome is OUTCOMES[name]
+    assert interpret(Intent.UP, b"", "", strict=True).outcome is Outcome.ACCEPTED
+
+
 @given(st.binary(max_size=200), st.sampled_from([JSON, "text/plain", ""]))
 def test_no_body_can_break_the_interpreter(body: bytes, content_type: str) -> None:
     message = interpret(Intent.DOWN, body, content_type)
@@ -104,7 +193,8 @@ def test_no_body_can_break_the_interpreter(body: bytes, content_type: str) -> No
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["alerts", "status", "state", "labels", "commonLabels"]), inner
+                st.sampled_from(KEYS),
+                inner,
             )
         ),
         max_leaves=12,

@@ -31,7 +31,14 @@ Settings come from the environment:
   EXOTIDE_INTERVAL_S              at most one change in this time (60)
   EXOTIDE_COOLDOWN_S              further rest after a change (0)
   EXOTIDE_MIN_SIZE, EXOTIDE_MAX_SIZE   limits of the pool's size (1, 10)
+  EXOTIDE_ENFORCE_LIMITS          1: limits that are set hold without a webhook; 0: only for
+                                  webhooks, a pool that was resized by hand stays (1)
   EXOTIDE_INTENT_TTL_S            how long a request may wait (900)
+  EXOTIDE_ALERT_HOLDS_S           so long after its last word an alert's waiting /up outranks
+                                  /down: a bit more than the time between repeats (330)
+  EXOTIDE_SETTLE_S                how long a change may take until the pool is judged by the size
+                                  asked for (600, at most 2/3 of EXOTIDE_INTENT_TTL_S)
+  EXOTIDE_STRICT_BODIES           1: refuse bodies that are no alert of Alertmanager or Grafana (0)
   EXOTIDE_JOURNAL                 file that remembers requests and decisions
   EXOTIDE_WEBHOOK_TOKEN           what senders must know; empty: open to all
   EXOTIDE_METRICS_PORT, EXOTIDE_METRICS_ADDRESS   a listener of its own for reading

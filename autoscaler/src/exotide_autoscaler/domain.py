@@ -1,9 +1,10 @@
-"""The words of this program: pools, intents, decisions. Pure: no clock, no input, no output."""
+"""The words of this program: pools, requests, decisions. Pure: no clock, no input, no output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Intent(StrEnum):
@@ -15,19 +16,24 @@ class Intent(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a size was chosen. Used verbatim as log value, metric label and in the read API."""
+    """Why a size was chosen or a request closed. Used verbatim in log, metrics and read API."""
 
     ALERT = "alert"
     OUT_OF_LIMITS = "out-of-limits"
     NO_ALERT = "no-alert"
-    AT_LIMIT = "at-limit"
     INTERVAL = "interval"
     COOLDOWN = "cooldown"
-    UNSETTLED = "unsettled"
-    SERVED = "served"
-    SUPERSEDED = "superseded"
-    EXPIRED = "expired"
+    BACK_OFF = "back-off"
+    SETTLING = "settling"
     CLOUD_ERROR = "cloud-error"
+    MEMBER_REFUSED = "member-refused"
+    AGES_UNKNOWN = "ages-unknown"
+    AT_LIMIT = "at-limit"
+    SERVED = "served"
+    UNSETTLED = "unsettled"
+    WITHDRAWN = "withdrawn"
+    OUTRANKED = "outranked"
+    EXPIRED = "expired"
 
     @property
     def changes(self) -> bool:
@@ -36,8 +42,48 @@ class Reason(StrEnum):
 
     @property
     def postpones(self) -> bool:
-        """Whether the intent is still owed: a delay may never swallow a request."""
-        return self in {Reason.INTERVAL, Reason.COOLDOWN, Reason.UNSETTLED, Reason.CLOUD_ERROR}
+        """Whether the request is still owed: a delay may never swallow it."""
+        return self in _POSTPONING
+
+    @property
+    def closes(self) -> bool:
+        """Whether a request that meets it is over."""
+        return self in _CLOSING
+
+
+_POSTPONING: Final = frozenset(
+    {
+        Reason.INTERVAL,
+        Reason.COOLDOWN,
+        Reason.BACK_OFF,
+        Reason.SETTLING,
+        Reason.CLOUD_ERROR,
+        Reason.MEMBER_REFUSED,
+        Reason.AGES_UNKNOWN,
+    }
+)
+_CLOSING: Final = frozenset(
+    {
+        Reason.AT_LIMIT,
+        Reason.SERVED,
+        Reason.UNSETTLED,
+        Reason.WITHDRAWN,
+        Reason.OUTRANKED,
+        Reason.EXPIRED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """An instance of the pool, as the list of instances shows it; None: not told."""
+
+    id: str
+    created_at: str | None = None
+    """RFC 3339 in UTC, so that text order is time order."""
+    state: str | None = None
+    ip: str | None = None
+    """Its public address, by which the load balancer names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,33 +105,24 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """An instance of the pool; None is what the cloud does not tell."""
-
-    id: str
-    created_at: str | None = None
-    """RFC 3339 in UTC, so that text order is time order."""
-    state: str | None = None
-    ip: str | None = None
-    """Its public address."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The limits within which a pool is scaled; times in seconds."""
 
     min_size: int = 1
     max_size: int = 10
+    holds_min: bool = False
+    """Whether the lower limit is held without a webhook, since somebody has set it."""
+    holds_max: bool = False
     interval_s: float = 60.0
     """At most one change of size in this time."""
     cooldown_s: float = 0.0
-    """Further rest after a change; it delays an intent and never drops it."""
-    intent_ttl_s: float = 900.0
-    """An intent that could not be served for so long is given up, and that is recorded."""
-
-    def clamp(self, size: int) -> int:
-        """The nearest size within the limits."""
-        return max(self.min_size, min(self.max_size, size))
+    """Further rest after a change; it delays a request and never drops it."""
+    request_ttl_s: float = 900.0
+    """A request that could not be served for so long is given up, and that is recorded."""
+    settle_s: float = 600.0
+    """A pool that is busy for longer is judged by the size it was asked for."""
+    alert_holds_s: float = 330.0
+    """For so long after its last word an alert's waiting `up` outranks every `down`."""
 
     @property
     def repeat_window_s(self) -> float:
@@ -93,9 +130,30 @@ class Policy:
         return min(self.interval_s, max(1.0, self.interval_s / 12))
 
     @property
+    def delivery_window_s(self) -> float:
+        """Within this time the same alert is one delivery, however many senders bring it."""
+        return min(30.0, self.interval_s / 2)
+
+    @property
     def settle_poll_s(self) -> float:
         """How long to wait before looking again at a pool that is changing."""
         return min(self.interval_s, 10.0, max(0.5, self.interval_s / 6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What happened when, on the monotonic clock of this process; None: never."""
+
+    attempted_at: float | None = None
+    """When the cloud was last asked for another size."""
+    changed_at: float | None = None
+    """The same, without calls that it surely refused."""
+    settled_at: float | None = None
+    """When the pool was last seen settled by this process."""
+    unsettled_at: float | None = None
+    """Since when the pool has not been settled, as far as it was watched."""
+    refusals: int = 0
+    """Calls in a row that it surely refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +194,12 @@ def age_s(then: Instant, now: Instant) -> float:
     """
     Seconds between two moments, never negative.
 
-    During one boot the wall clock does not matter; only across boots it is all there is.
+    During one boot the wall clock does not matter. Across boots it is all there is, and it may
+    have been set back: but at least the time since this boot has passed.
     """
     if then.boot == now.boot:
         return max(0.0, now.monotonic_s - then.monotonic_s)
-    return max(0.0, now.wall_s - then.wall_s)
+    return max(now.wall_s - then.wall_s, now.monotonic_s)
 
 
 def certain_age_s(then: Instant, now: Instant) -> float:
@@ -154,26 +213,66 @@ def certain_age_s(then: Instant, now: Instant) -> float:
     return min(age_s(then, now), now.monotonic_s)
 
 
+class Phase(StrEnum):
+    """How far an open request has come."""
+
+    WAITING = "waiting"
+    """The cloud never accepted it."""
+    ASKED = "asked"
+    """A call for it is under way, or its answer was lost: the pool will tell."""
+    ACCEPTED = "accepted"
+    """The cloud said yes, or the pool showed its target; it is served once the pool settles."""
+    FALLEN = "fallen"
+    """It was accepted, and the pool settled without it; its target is asked for again."""
+
+
+class Source(StrEnum):
+    """Who asks."""
+
+    WEBHOOK = "webhook"
+    LIMITS = "limits"
+    """The pool is outside the limits that somebody has set."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owed:
-    """An intent that was acknowledged and is neither served nor given up."""
+class Request:
+    """A wish for one change that was acknowledged and is not closed."""
 
     id: int
     intent: Intent
     age_s: float
-    """Seconds since its latest repeat."""
+    """Seconds since its last word: the webhook that made it, or the latest repeat."""
+    source: Source = Source.WEBHOOK
+    phase: Phase = Phase.WAITING
     repeats: int = 0
+    lasting: bool = False
+    """Whether somebody asked without an alert: nobody will say when that is over."""
+    refused: bool = False
+    """Whether the cloud's last answer was a plain no."""
+    once_accepted: bool = False
+    """Whether the cloud ever said yes."""
     asked_from: int | None = None
     target: int | None = None
-    """The size that the cloud was asked for on its behalf, unless the cloud surely refused."""
+    """The size that it was first asked for with, unless that was surely refused; then it is
+    chosen anew."""
+    victims: tuple[str, ...] = ()
+    """The members that were to leave for it."""
 
-    @property
-    def asked(self) -> bool:
-        """Whether the cloud was asked already and the outcome has to be read."""
-        return self.target is not None
-
-    def reached_by(self, size: int) -> bool:
+    def shown_by(self, pool: Pool) -> bool:
         """Whether the pool shows what was asked for; then nothing may be asked again."""
         if self.target is None or self.asked_from is None:
             return False
-        return size >= self.target if self.target > self.asked_from else size <= self.target
+        if self.target > self.asked_from:
+            return pool.size >= self.target
+        gone = bool(self.victims) and pool.members is not None
+        return pool.size <= self.target or (
+            gone and not set(self.victims) & set(pool.members or ())
+        )
+
+    def overtaken_in(self, pool: Pool) -> bool:
+        """Whether somebody else took the pool further from the target than it was."""
+        if self.target is None or self.asked_from is None:
+            return False
+        if self.target > self.asked_from:
+            return pool.size < self.asked_from
+        return pool.size > self.asked_from

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from exotide_autoscaler.domain import Intent, Policy, Reason
+from exotide_autoscaler.domain import Intent, Memory, Policy, Reason
 from exotide_autoscaler.errors import JournalError
 from exotide_autoscaler.metrics import Metrics
 from exotide_autoscaler.ports import Clock
-from exotide_autoscaler.reconcile import Memory, Pass, Reconciler
+from exotide_autoscaler.reconcile import Pass, Reconciler
 
 _log = structlog.get_logger()
 
@@ -26,16 +26,22 @@ class Rest:
     """Before this time no webhook causes one."""
 
 
-def rest_after(done: Pass | None, *, now: float, policy: Policy, memory: Memory) -> Rest:
+def rest_after(
+    done: Pass | None, *, now: float, policy: Policy, memory: Memory, failed_reads: int = 0
+) -> Rest:
     """
     Choose the time of the next pass. Pure.
 
     Args:
         done: The pass that just ended; None: it failed without a decision.
         now: Seconds on the monotonic clock, as in `memory`.
+        failed_reads: How often in a row, this pass included, the pool could not be read.
     """
-    if done is None or done.error:
+    if done is None:
         return Rest(longest_s=policy.interval_s, shortest_s=policy.interval_s)
+    if done.decision.reason is Reason.CLOUD_ERROR:
+        pause_s = _pause_s(done, policy, failed_reads)
+        return Rest(longest_s=pause_s, shortest_s=pause_s)
     free_s = 0.0
     if memory.attempted_at is not None:
         free_s = min(policy.interval_s, max(0.0, memory.attempted_at + policy.interval_s - now))
@@ -56,6 +62,13 @@ def rest_after(done: Pass | None, *, now: float, policy: Policy, memory: Memory)
     )
 
 
+def _pause_s(done: Pass, policy: Policy, failed_reads: int) -> float:
+    """A read costs nothing and is repeated soon, with growing pauses; a change is not."""
+    if done.pool is not None:
+        return policy.interval_s
+    return policy.interval_s / 60 * min(60.0, 2.0 ** min(max(failed_reads - 1, 0), 10))
+
+
 class Loop:
     """Runs passes until cancelled; webhooks may wake it."""
 
@@ -66,6 +79,7 @@ class Loop:
         self._clock = clock
         self._policy = policy
         self._metrics = metrics
+        self._failed_reads = 0
         self._intent_arrived = asyncio.Event()
         self.latest: Pass | None = None
         """The latest pass that came to a decision."""
@@ -91,6 +105,7 @@ class Loop:
             _log.exception("pass_crashed")
             return None
         self.latest = done
+        self._failed_reads = 0 if done.pool is not None else self._failed_reads + 1
         self._metrics.show_pass(done, wall_s=self._clock.now().wall_s)
         _log_pass(done)
         return done
@@ -101,6 +116,7 @@ class Loop:
             now=self._clock.now().monotonic_s,
             policy=self._policy,
             memory=self._reconciler.memory,
+            failed_reads=self._failed_reads,
         )
         await asyncio.sleep(rest.shortest_s)
         try:

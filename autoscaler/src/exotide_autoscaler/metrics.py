@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Final
 
@@ -38,9 +38,14 @@ class Metrics:
         )
         self._size = self._gauge("pool_size", "Instances that the pool is asked to have.")
         self._wanted = self._gauge("wanted_size", "Instances that the latest decision wants.")
+        self._members = self._gauge("members", "Instances that the pool lists.")
+        self._unsettled = self._gauge(
+            "unsettled_since_timestamp_seconds",
+            "Since when the pool is not running with as many members as asked for; 0: it is.",
+        )
         self._waiting = Gauge(
             "exotide_autoscaler_intent_waiting",
-            "1 while an acknowledged intent waits to be served.",
+            "1 while an acknowledged request of this intent is open.",
             ["intent"],
             registry=self.registry,
         )
@@ -74,14 +79,22 @@ class Metrics:
 
     def show_pass(self, done: Pass, *, wall_s: float) -> None:
         """Count what a pass decided, and show its sizes and what waits."""
-        for reason in (*done.closed, done.decision.reason):
-            self._decisions.labels(reason).inc()
+        self.count_closed((*done.closed, done.decision.reason))
         self.show_waiting(done.waiting)
-        if done.error or done.decision.size is None or done.decision.wanted is None:
+        if done.pool is None:
             return
-        self._size.set(done.decision.size)
-        self._wanted.set(done.decision.wanted)
+        self._size.set(done.pool.size)
+        if done.decision.wanted is not None:
+            self._wanted.set(done.decision.wanted)
+        members = done.pool.members
+        self._members.set(float("nan") if members is None else len(members))
+        self._unsettled.set(0.0 if done.unsettled_s is None else wall_s - done.unsettled_s)
         self._success.set(wall_s)
+
+    def count_closed(self, reasons: Iterable[Reason]) -> None:
+        """Count why requests were closed, or why a size was chosen."""
+        for reason in reasons:
+            self._decisions.labels(reason).inc()
 
     def show_waiting(self, intents: frozenset[Intent]) -> None:
         """Show which intents wait."""

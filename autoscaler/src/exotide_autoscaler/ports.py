@@ -46,20 +46,18 @@ class Pools(Protocol):
 
     async def members(self) -> tuple[Member, ...]:
         """
-        List the pool's members, with what is known about each.
+        Tell what the list of instances says of the pool's members; it may lag behind the pool.
 
         Raises:
-            CloudError: nothing is known.
+            CloudError: it could not be read.
         """
 
     async def failing(self) -> frozenset[str]:
         """
-        List public addresses of members that a load balancer's health check calls failed.
-
-        Empty for a pool that no load balancer serves.
+        Public addresses of members that fail the load balancer's health check.
 
         Raises:
-            CloudError: nothing is known.
+            CloudError: it could not be read, or the key may not read it.
         """
 
 

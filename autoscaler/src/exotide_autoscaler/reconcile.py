@@ -1,39 +1,32 @@
 """
 One pass: read the pool, decide, ask for another size if need be, and write everything down.
 
-The way from an alert to the cloud: `Reconciler.run_pass` -> `policy.decide` -> `_change`.
+The way from an alert to the cloud: `Reconciler.run_pass` -> `inbox.triage` -> `policy.decide` ->
+`_change`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from exotide_autoscaler.domain import (
     Decision,
     Instant,
     Intent,
-    Member,
-    Owed,
+    Memory,
     Policy,
     Pool,
     Reason,
+    Request,
+    Source,
 )
-from exotide_autoscaler.errors import CloudError
-from exotide_autoscaler.inbox import triage
+from exotide_autoscaler.errors import Busy, CloudError, MemberRefused
+from exotide_autoscaler.inbox import Triage, triage
 from exotide_autoscaler.journal import Answer, Journal
-from exotide_autoscaler.policy import choose_victims, decide
+from exotide_autoscaler.policy import decide, hold_limits, is_stuck
 from exotide_autoscaler.ports import Clock, Pools, Scribe
+from exotide_autoscaler.victims import Chooser
 from exotide_autoscaler.words import describe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """When the cloud was last asked for another size, on the monotonic clock of this process."""
-
-    attempted_at: float | None = None
-    changed_at: float | None = None
-    """The same, without requests that it surely refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,26 +34,40 @@ class Pass:
     """What a pass did."""
 
     decision: Decision
+    pool: Pool | None = None
+    """The pool as it was read; None: it could not be read."""
+    unsettled_s: float | None = None
+    """Seconds since the pool is not settled; None: it is."""
     waiting: frozenset[Intent] = frozenset()
-    """Intents that are still owed, or that the pool does not show yet."""
+    """Intents of the requests that are still open."""
     closed: tuple[Reason, ...] = ()
-    """Why intents left the inbox at the beginning of the pass."""
+    """Why requests left the inbox at the beginning of the pass."""
     error: str = ""
     """What the cloud failed with; empty if nothing failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Closed:
-    owed: Owed
-    reason: Reason
+class _Task:
+    """A change that is to be made."""
+
+    pool: Pool
+    decision: Decision
+    request: Request | None
+    """None: limits ask, and their request is made when the cloud is asked."""
+    target: int
+    victims: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        return Source.LIMITS if self.request is None else self.request.source
 
 
 class Reconciler:
     """
     Brings the pool one step closer to what the alerts ask for, pass by pass.
 
-    An intent counts as served when the pool shows what was asked for, not when the cloud said yes:
-    so an unknown outcome, a restart, and an operation that failed later are all the same case.
+    A request counts as served when the pool has settled at what was asked for, not when the cloud
+    said yes: so an unknown outcome, a restart, and an operation that failed later are one case.
     """
 
     def __init__(self, pools: Pools, scribe: Scribe, clock: Clock, policy: Policy) -> None:
@@ -68,16 +75,13 @@ class Reconciler:
         self._scribe = scribe
         self._clock = clock
         self._policy = policy
+        self._chooser = Chooser(pools, policy)
         self.memory = Memory()
 
     async def recall(self) -> None:
         """Learn what an earlier run of this program did, so that no restart scales twice."""
         now = self._clock.now()
-        ages = await self._scribe.run(lambda journal: journal.ages(now))
-        self.memory = Memory(
-            attempted_at=None if ages.attempted_s is None else now.monotonic_s - ages.attempted_s,
-            changed_at=None if ages.changed_s is None else now.monotonic_s - ages.changed_s,
-        )
+        self.memory = await self._scribe.run(lambda journal: journal.recall(now))
 
     async def run_pass(self) -> Pass:
         """
@@ -86,129 +90,181 @@ class Reconciler:
         Raises:
             JournalError: nothing was asked of the cloud that the journal does not know.
         """
-        now = self._clock.now()
-        owed = await self._scribe.run(lambda journal: journal.owed(now))
+        pool, failure = None, None
         try:
             pool = await self._pools.get()
         except CloudError as error:
-            head, closed = await self._triage(owed, None, now)
-            return replace(await self._give_up(head, None, error), closed=closed)
-        head, closed = await self._triage(owed, pool.size, now)
-        return replace(await self._decide(pool, head, now), closed=closed)
-
-    async def _decide(self, pool: Pool, head: Owed | None, now: Instant) -> Pass:
-        decision = decide(
-            pool,
-            head.intent if head else Intent.NONE,
-            policy=self._policy,
-            now=now.monotonic_s,
-            attempted_at=self.memory.attempted_at,
-            changed_at=self.memory.changed_at,
-        )
-        if head is not None and decision.reason.changes:
-            return await self._change(pool, head, decision)
-        await self._scribe.run(lambda journal: _record(journal, decision, head, now))
-        return await self._finish(decision)
-
-    async def _triage(
-        self, owed: tuple[Owed, ...], size: int | None, now: Instant
-    ) -> tuple[Owed | None, tuple[Reason, ...]]:
-        """Close what is over; returns the intent to serve next, and why others were closed."""
-        result = triage(owed, size=size, ttl_s=self._policy.intent_ttl_s)
-        closed = [
-            *(_Closed(owed=intent, reason=Reason.SERVED) for intent in result.served),
-            *(_Closed(owed=intent, reason=Reason.EXPIRED) for intent in result.expired),
-            *(_Closed(owed=intent, reason=Reason.SUPERSEDED) for intent in result.superseded),
-        ]
-        if closed:
-            await self._scribe.run(lambda journal: _close(journal, closed, size, now))
-        return result.head, tuple(item.reason for item in closed)
-
-    async def _change(self, pool: Pool, head: Owed, decision: Decision) -> Pass:
-        """Write ahead, ask, write the answer: after a kill in between the pool itself tells."""
-        assert decision.wanted is not None
-        target = decision.wanted
-        victims: tuple[str, ...] = ()
-        if target < pool.size:
-            victims = await self._oldest(pool, pool.size - target)
-
-        now = self._clock.now()
-        attempt = await self._scribe.run(
-            lambda journal: _write_ahead(journal, decision, head, victims, now)
-        )
-        earlier = self.memory.changed_at
-        self._remember(now.monotonic_s, now.monotonic_s)
-        answer, failure = Answer.ACCEPTED, None
-        try:
-            if victims:
-                await self._pools.evict(victims)
-            else:
-                await self._pools.scale(target)
-        except CloudError as error:
-            answer = Answer.UNKNOWN if error.outcome_unknown else Answer.REFUSED
             failure = error
         now = self._clock.now()
-        self._remember(now.monotonic_s, earlier if answer is Answer.REFUSED else now.monotonic_s)
-        await self._scribe.run(lambda journal: journal.answer(attempt, answer, now=now))
-        if failure is not None:
-            return await self._give_up(head, pool.size, failure)
-        return await self._finish(decision)
+        inbox, up_holds = await self._scribe.run(lambda journal: self._sort(journal, pool, now))
+        if pool is None or failure is not None:
+            assert failure is not None
+            done = await self._postpone(None, inbox.head, failure)
+        else:
+            done = await self._decide(pool, inbox.head, now, up_holds=up_holds)
+        return replace(done, closed=tuple(item.reason for item in inbox.closed))
 
-    async def _oldest(self, pool: Pool, count: int) -> tuple[str, ...]:
-        """Name `count` members; falls back to the order of the list if ages cannot be read."""
-        if len(pool.members or ()) <= count:
-            return ()
-        try:
-            ages = {member.id: member.created_at for member in await self._pools.members()}
-        except CloudError:
-            ages = {}
-        listed = [Member(id=id_, created_at=ages.get(id_)) for id_ in pool.members or ()]
-        return choose_victims(listed, count)
+    def _sort(self, journal: Journal, pool: Pool | None, now: Instant) -> tuple[Triage, bool]:
+        """Close what is over and note how far the rest has come, in one transaction."""
+        if pool is not None:
+            self._watch(journal, pool, now)
+        stuck = is_stuck(policy=self._policy, now=now.monotonic_s, memory=self.memory)
+        inbox = triage(journal.owed(now), pool=pool, stuck=stuck, policy=self._policy)
+        journal.close(inbox.closed, size=None if pool is None else pool.size, now=now)
+        journal.keep(inbox.open)
+        return inbox, journal.up_holds(now, self._policy)
 
-    def _remember(self, attempted_at: float, changed_at: float | None) -> None:
-        self.memory = replace(self.memory, attempted_at=attempted_at, changed_at=changed_at)
+    def _watch(self, journal: Journal, pool: Pool, now: Instant) -> None:
+        """Remember since when the pool is not settled, across restarts as well."""
+        memory, now_s = self.memory, now.monotonic_s
+        if pool.settled:
+            if memory.unsettled_at is not None:
+                journal.mark_unsettled(None)
+            self.memory = replace(memory, settled_at=now_s, unsettled_at=None)
+        elif memory.unsettled_at is None:
+            journal.mark_unsettled(now)
+            settled_at, changed_at = memory.settled_at, memory.changed_at
+            by_us = settled_at is not None and changed_at is not None and changed_at >= settled_at
+            self.memory = replace(memory, unsettled_at=changed_at if by_us else now_s)
 
-    async def _give_up(self, head: Owed | None, size: int | None, error: CloudError) -> Pass:
-        """The pool stays as it is and the intent is kept; the next interval tries again."""
+    async def _decide(
+        self, pool: Pool, head: Request | None, now: Instant, *, up_holds: bool
+    ) -> Pass:
+        now_s, policy, memory = now.monotonic_s, self._policy, self.memory
+        decision = decide(pool, head, policy=policy, now=now_s, memory=memory)
+        source = Source.WEBHOOK if head is None else head.source
+        held = hold_limits(pool, policy=policy, now=now_s, memory=memory, up_holds=up_holds)
+        if head is None and held is not None:
+            decision, source = held, Source.LIMITS
+        if decision.reason.changes:
+            assert decision.wanted is not None
+            return await self._change(
+                _Task(pool=pool, decision=decision, request=head, target=decision.wanted)
+            )
+        await self._scribe.run(lambda journal: _record(journal, decision, head, now, source=source))
+        return await self._finish(decision, pool)
+
+    async def _change(self, task: _Task) -> Pass:
+        """Choose who goes, write ahead, ask, write the answer: after a kill the pool tells."""
+        if task.target < task.pool.size:
+            now_s = self._clock.now().monotonic_s
+            stuck = is_stuck(policy=self._policy, now=now_s, memory=self.memory)
+            choice = await self._chooser.choose(task.pool, task.request, stuck=stuck, now=now_s)
+            if choice.wait is not None:
+                return await self._wait(task, choice.wait, choice.detail)
+            task = replace(task, victims=choice.victims)
         now = self._clock.now()
+        written = await self._scribe.run(lambda journal: _write_ahead(journal, task, now))
+        if written is None:  # a webhook ended the request meanwhile
+            decision = replace(task.decision, wanted=task.pool.size, reason=Reason.NO_ALERT)
+            return await self._finish(replace(decision, intent=Intent.NONE), task.pool)
+        return await self._ask(task, *written)
+
+    async def _ask(self, task: _Task, attempt: int, request: Request) -> Pass:
+        earlier = self.memory
+        self._remember(Answer.UNKNOWN, earlier)
+        answer, failure = Answer.ACCEPTED, None
+        try:
+            if task.victims:
+                await self._pools.evict(task.victims)
+            else:
+                await self._pools.scale(task.target)
+        except CloudError as error:
+            answer, failure = _answer_in(error), error
+        self._remember(answer, earlier)
+        now = self._clock.now()
+        await self._scribe.run(lambda journal: journal.answer(attempt, request, answer, now=now))
+        if isinstance(failure, MemberRefused):
+            self.memory = replace(self.memory, attempted_at=earlier.attempted_at)
+            self._chooser.spare(failure.members, now=now.monotonic_s)
+            return await self._wait(task, Reason.MEMBER_REFUSED, str(failure))
+        if failure is not None:
+            return await self._postpone(task.pool, request, failure)
+        return await self._finish(task.decision, task.pool)
+
+    def _remember(self, answer: Answer, earlier: Memory) -> None:
+        now_s = self._clock.now().monotonic_s
+        if answer.surely_nothing:
+            self.memory = replace(earlier, attempted_at=now_s, refusals=earlier.refusals + 1)
+        else:
+            self.memory = replace(earlier, attempted_at=now_s, changed_at=now_s, refusals=0)
+
+    async def _wait(self, task: _Task, reason: Reason, detail: str) -> Pass:
+        """Nobody goes now, and the request is kept."""
+        decision = replace(task.decision, wanted=task.pool.size, reason=reason)
+        now = self._clock.now()
+        await self._scribe.run(
+            lambda journal: _record(
+                journal, decision, task.request, now, detail, source=task.source
+            )
+        )
+        return await self._finish(decision, task.pool, error=detail)
+
+    async def _postpone(
+        self, pool: Pool | None, request: Request | None, error: CloudError
+    ) -> Pass:
+        """The pool stays as it is and the request is kept; a later pass tries again."""
+        size = None if pool is None else pool.size
         decision = Decision(
             size=size,
             wanted=size,
             reason=Reason.CLOUD_ERROR,
-            intent=head.intent if head else Intent.NONE,
+            intent=request.intent if request else Intent.NONE,
         )
         text = f"{type(error).__name__}: {error}"
-        await self._scribe.run(lambda journal: _record(journal, decision, head, now, text))
-        return await self._finish(decision, error=text)
+        now = self._clock.now()
+        source = request.source if request else Source.WEBHOOK
+        await self._scribe.run(
+            lambda journal: _record(journal, decision, request, now, text, source=source)
+        )
+        return await self._finish(decision, pool, error=text)
 
-    async def _finish(self, decision: Decision, *, error: str = "") -> Pass:
+    async def _finish(self, decision: Decision, pool: Pool | None, *, error: str = "") -> Pass:
         now = self._clock.now()
         owed = await self._scribe.run(lambda journal: journal.owed(now))
-        waiting = frozenset(intent.intent for intent in owed)
-        return Pass(decision=decision, waiting=waiting, error=error)
+        unsettled_at = self.memory.unsettled_at
+        return Pass(
+            decision=decision,
+            pool=pool,
+            unsettled_s=None if unsettled_at is None else now.monotonic_s - unsettled_at,
+            waiting=frozenset(request.intent for request in owed),
+            error=error,
+        )
+
+
+def _answer_in(error: CloudError) -> Answer:
+    if error.outcome_unknown:
+        return Answer.UNKNOWN
+    return Answer.BUSY if isinstance(error, Busy) else Answer.REFUSED
 
 
 def _record(
-    journal: Journal, decision: Decision, head: Owed | None, now: Instant, detail: str = ""
+    journal: Journal,
+    decision: Decision,
+    request: Request | None,
+    now: Instant,
+    detail: str = "",
+    *,
+    source: Source = Source.WEBHOOK,
 ) -> None:
-    text = describe(decision, repeats=head.repeats if head else 0, detail=detail)
-    journal.record(decision, text, now=now, intent_id=head.id if head else None)
-    if head is not None and decision.reason is Reason.AT_LIMIT:
-        journal.close(head.id, decision.reason)
+    repeats = request.repeats if request else 0
+    text = describe(decision, repeats=repeats, detail=detail, source=source)
+    journal.record(decision, text, now=now, request_id=request.id if request else None)
+    if request is not None and decision.reason is Reason.AT_LIMIT:
+        journal.end(request.id, decision.reason)
 
 
-def _close(journal: Journal, closed: Iterable[_Closed], size: int | None, now: Instant) -> None:
-    for item in closed:
-        journal.close(item.owed.id, item.reason)
-        decision = Decision(size=size, wanted=size, reason=item.reason, intent=item.owed.intent)
-        text = describe(decision, repeats=item.owed.repeats)
-        journal.record(decision, text, now=now, intent_id=item.owed.id)
-
-
-def _write_ahead(
-    journal: Journal, decision: Decision, head: Owed, victims: tuple[str, ...], now: Instant
-) -> int:
+def _write_ahead(journal: Journal, task: _Task, now: Instant) -> tuple[int, Request] | None:
+    """Write down what is about to be asked, for a request that is still open; else None."""
+    request, decision = task.request, task.decision
+    if request is None:
+        request = journal.add(decision.intent, Source.LIMITS, now=now)
+    elif not journal.is_open(request.id):
+        return None
+    detail = f"evicting {', '.join(task.victims)}" if task.victims else ""
+    _record(journal, decision, request, now, detail, source=task.source)
     assert decision.size is not None
-    assert decision.wanted is not None
-    _record(journal, decision, head, now, f"evicting {', '.join(victims)}" if victims else "")
-    return journal.ask(head, size=decision.size, target=decision.wanted, victims=victims, now=now)
+    attempt = journal.ask(
+        request, size=decision.size, target=task.target, victims=task.victims, now=now
+    )
+    return attempt, request

@@ -62,7 +62,12 @@ async def _run_bound(
     stop: asyncio.Event,
 ) -> None:
     clock = SystemClock()
-    connection, file = open_journal(settings.journal, settings.default_journal, now=clock.now())
+    connection, file = open_journal(
+        settings.journal,
+        settings.default_journal,
+        pool_id=settings.pool_id,
+        now=clock.now(),
+    )
     writer = Writer(connection)
     metrics = Metrics()
     asyncio.get_running_loop().set_default_executor(Lookups())
@@ -77,21 +82,7 @@ async def _run_bound(
     await reconciler.recall()
     loop = Loop(reconciler, clock, settings.policy, metrics)
     passes = asyncio.create_task(loop.run())
-    webhooks: list[BaseRoute] = [
-        Route(
-            f"/{intent}",
-            WebhookEndpoint(
-                intent,
-                scribe=writer,
-                clock=clock,
-                policy=settings.policy,
-                metrics=metrics,
-                token=settings.token,
-                wake=loop.wake,
-            ),
-        )
-        for intent in (Intent.UP, Intent.DOWN)
-    ]
+    webhooks = _webhook_routes(settings, writer, clock, metrics, loop)
     views = Views(
         scribe=writer,
         metrics=metrics,
@@ -121,6 +112,30 @@ async def _run_bound(
     await client.close()
     writer.close(timeout_s=_GRACE_S)
     _log.info("autoscaler_stopped")
+
+
+def _webhook_routes(
+    settings: Settings, writer: Writer, clock: SystemClock, metrics: Metrics, loop: Loop
+) -> list[BaseRoute]:
+    """One endpoint for each direction, with and without a slash at the end."""
+    endpoints = {
+        intent: WebhookEndpoint(
+            intent,
+            scribe=writer,
+            clock=clock,
+            policy=settings.policy,
+            metrics=metrics,
+            token=settings.token,
+            strict=settings.strict_bodies,
+            wake=loop.wake,
+        )
+        for intent in (Intent.UP, Intent.DOWN)
+    }
+    return [
+        Route(f"/{intent}{slash}", endpoint)
+        for intent, endpoint in endpoints.items()
+        for slash in ("", "/")
+    ]
 
 
 def _server(routes: list[BaseRoute]) -> QuietServer:

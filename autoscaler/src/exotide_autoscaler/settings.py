@@ -44,10 +44,13 @@ class Settings:
     """EXOTIDE_METRICS_PORT: moves status page and decisions away from the webhooks."""
     token: str = field(repr=False)
     """EXOTIDE_WEBHOOK_TOKEN: what a webhook must know; empty lets everybody in."""
+    strict_bodies: bool
+    """EXOTIDE_STRICT_BODIES: refuse each body that is no alert of Alertmanager or Grafana."""
     journal: Path | None
     """EXOTIDE_JOURNAL; None: the default place, or the temporary directory if that is closed."""
     default_journal: Path
-    """STATE_DIRECTORY/journal.sqlite under systemd, else /srv/autoscaler/journal.sqlite."""
+    """STATE_DIRECTORY/journal.sqlite under systemd, else /srv/autoscaler/journal.sqlite; the
+    pool's id is added to its name."""
     api_timeout_s: float
     """EXOTIDE_API_TIMEOUT_S: how long one call to the cloud may take in all."""
     log_level: str
@@ -97,6 +100,17 @@ class _Reader:
         self.problem(name, f"must be seconds from {low:g} to {_DAY_S:g}, got: {text!r}")
         return default
 
+    def is_set(self, name: str) -> bool:
+        return bool(self.text(name))
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        text = self.text(name, default="1" if default else "0").lower()
+        if text in {"1", "true", "yes", "on"}:
+            return True
+        if text not in {"0", "false", "no", "off"}:
+            self.problem(name, f"must be 0 or 1, got: {text!r}")
+        return False
+
     def one_of(self, name: str, choices: tuple[str, ...], *, default: str) -> str:
         value = self.text(name, default=default).lower()
         if value not in choices:
@@ -133,6 +147,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         metrics_address=reader.text("EXOTIDE_METRICS_ADDRESS", default=address),
         metrics_port=metrics_port or None,
         token=_token(reader),
+        strict_bodies=reader.flag("EXOTIDE_STRICT_BODIES", default=False),
         journal=Path(journal) if journal else None,
         default_journal=Path(state) / "journal.sqlite" if state else DEFAULT_JOURNAL,
         api_timeout_s=reader.seconds("EXOTIDE_API_TIMEOUT_S", default=10.0, low=0.1),
@@ -187,16 +202,28 @@ def _pool_id(reader: _Reader) -> str:
 
 
 def _policy(reader: _Reader) -> Policy:
+    enforced = reader.flag("EXOTIDE_ENFORCE_LIMITS", default=True)
+    ttl_s = reader.seconds("EXOTIDE_INTENT_TTL_S", default=900.0, low=0.1)
     policy = Policy(
         min_size=reader.integer("EXOTIDE_MIN_SIZE", default=1, low=1, high=1000),
         max_size=reader.integer("EXOTIDE_MAX_SIZE", default=10, low=1, high=1000),
+        holds_min=enforced and reader.is_set("EXOTIDE_MIN_SIZE"),
+        holds_max=enforced and reader.is_set("EXOTIDE_MAX_SIZE"),
         interval_s=reader.seconds("EXOTIDE_INTERVAL_S", default=60.0, low=0.1),
         cooldown_s=reader.seconds("EXOTIDE_COOLDOWN_S", default=0.0, low=0.0),
-        intent_ttl_s=reader.seconds("EXOTIDE_INTENT_TTL_S", default=900.0, low=0.1),
+        request_ttl_s=ttl_s,
+        settle_s=reader.seconds("EXOTIDE_SETTLE_S", default=min(600.0, ttl_s * 2 / 3), low=0.05),
+        alert_holds_s=reader.seconds("EXOTIDE_ALERT_HOLDS_S", default=330.0, low=0.0),
     )
     if policy.max_size < policy.min_size:
         reader.problem(
             "EXOTIDE_MAX_SIZE",
             f"must be at least EXOTIDE_MIN_SIZE ({policy.min_size}), got: {policy.max_size}",
+        )
+    if policy.settle_s >= ttl_s:
+        reader.problem(
+            "EXOTIDE_SETTLE_S",
+            f"must be less than EXOTIDE_INTENT_TTL_S ({ttl_s:g}), since a request has to live until"
+            f" its pool settles; got: {policy.settle_s:g}",
         )
     return policy

@@ -2,8 +2,9 @@
 The one thread that touches the journal.
 
 Work that waits together is committed together (one transaction, one fsync), so a thousand webhooks
-in a second cost a few commits and each of them is answered only after its commit. A slow disk
-delays nobody but those who need it.
+in a second cost a few commits and each of them is answered only after its commit. Each piece has a
+savepoint of its own, so that one that fails takes no other with it. A slow disk delays nobody but
+those who need it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class _Job:
     work: Callable[[Journal], Any]
     done: asyncio.Future[Any]
     result: Any = field(default=None)
+    error: Exception | None = None
 
 
 class Writer:
@@ -94,12 +96,24 @@ class Writer:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in batch:
-                job.result = job.work(self._journal)
+                self._do(job)
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for this batch
             self._roll_back()
             return error
         return None
+
+    def _do(self, job: _Job) -> None:
+        """Do one piece of work; what it did before it failed is undone."""
+        self._connection.execute("SAVEPOINT piece")
+        try:
+            job.result = job.work(self._journal)
+        except Exception as error:
+            if not self._connection.in_transaction:  # SQLite gave up the whole batch
+                raise
+            self._connection.execute("ROLLBACK TO piece")
+            job.error = error
+        self._connection.execute("RELEASE piece")
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -109,11 +123,12 @@ class Writer:
                 return
 
     def _resolve(self, batch: Sequence[_Job], error: Exception | None) -> None:
-        self.healthy = error is None
-        for job in batch:
+        failures = [error or job.error for job in batch]
+        self.healthy = not any(isinstance(each, sqlite3.Error) for each in failures)
+        for job, failure in zip(batch, failures, strict=True):
             if job.done.done():
                 continue
-            if error is None:
+            if failure is None:
                 job.done.set_result(job.result)
             else:
-                job.done.set_exception(error)
+                job.done.set_exception(failure)

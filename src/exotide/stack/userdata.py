@@ -22,6 +22,8 @@ WEBHOOK_PORT: Final = 8090
 STATUS_PORT: Final = 8091
 DISCOVERY_PORT: Final = 8092
 PROMETHEUS_PORT: Final = 9090
+ALERT_HOLDS_S: Final = 330.0
+"""A bit more than the five minutes between two webhooks of an alert that still fires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +131,7 @@ def autoscaler_env(
         "EXOTIDE_INTERVAL_S": _seconds(settings.interval_s / settings.speed),
         "EXOTIDE_COOLDOWN_S": _seconds(settings.cooldown_s / settings.speed),
         "EXOTIDE_INTENT_TTL_S": _seconds(settings.intent_ttl_s / settings.speed),
+        "EXOTIDE_ALERT_HOLDS_S": _seconds(ALERT_HOLDS_S / settings.speed),
         "EXOTIDE_MIN_SIZE": str(settings.min_size),
         "EXOTIDE_MAX_SIZE": str(settings.max_size),
         "EXOTIDE_JOURNAL": "/srv/autoscaler/journal.sqlite",

@@ -1,6 +1,12 @@
-"""From an intent to a size. Pure functions: time is an argument."""
+"""From a request to a size. Pure functions: time is an argument."""
 
-from exotide_autoscaler.policy.step import decide
-from exotide_autoscaler.policy.victims import choose_victims
+from exotide_autoscaler.policy.step import (
+    back_off_s,
+    decide,
+    hold_limits,
+    is_stuck,
+    settle_age_s,
+)
+from exotide_autoscaler.policy.victims import rank_victims
 
-__all__ = ["choose_victims", "decide"]
+__all__ = ["back_off_s", "decide", "hold_limits", "is_stuck", "rank_victims", "settle_age_s"]

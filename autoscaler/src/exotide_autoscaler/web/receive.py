@@ -14,6 +14,7 @@ from exotide_autoscaler.domain import Intent, Policy
 from exotide_autoscaler.errors import JournalError
 from exotide_autoscaler.metrics import Metrics
 from exotide_autoscaler.ports import Clock, Scribe
+from exotide_autoscaler.reception import store
 from exotide_autoscaler.webhook import (
     MAX_BODY_BYTES,
     SIGNATURE_HEADER,
@@ -26,12 +27,25 @@ from exotide_autoscaler.webhook import (
 _log = structlog.get_logger()
 _BODY_DEADLINE_S: Final = 10.0
 _LINGER_S: Final = 2.0
+_METHODS: Final = frozenset({"GET", "POST", "PUT"})
+"""Grafana offers PUT for webhooks, too."""
 _ANSWERS: Final = {
     Outcome.ACCEPTED: (200, "accepted: it is served at the next pass"),
     Outcome.REPEATED: (200, "accepted: it repeats a request that is already known"),
+    Outcome.DUPLICATE: (200, "recorded: the same alert came a moment ago, it counts once"),
     Outcome.RESOLVED: (200, "recorded: the alert is over, nothing to do"),
+    Outcome.WITHDRAWN: (200, "recorded: the alert is over, its waiting request is withdrawn"),
     Outcome.NO_DATA: (200, "recorded: missing data is not a load, nothing to do"),
     Outcome.NOT_FIRING: (200, "recorded: the alert is not firing, nothing to do"),
+    Outcome.TEST: (200, "recorded: this is a test, it arrived and nothing is done"),
+    Outcome.CONTRADICTION: (
+        200,
+        "recorded, not done: the label autoscale names the other direction; mend route or label",
+    ),
+    Outcome.FOREIGN: (
+        400,
+        "no alert of Alertmanager or Grafana; send one, or no body (EXOTIDE_STRICT_BODIES is set)",
+    ),
     Outcome.MALFORMED: (400, "the body is not the JSON that its content type promises"),
     Outcome.TOO_LARGE: (413, f"the body is larger than {MAX_BODY_BYTES} bytes"),
     Outcome.UNAUTHORISED: (401, "wrong or missing token; see EXOTIDE_WEBHOOK_TOKEN"),
@@ -59,6 +73,7 @@ class WebhookEndpoint:
         policy: Policy,
         metrics: Metrics,
         token: str,
+        strict: bool,
         wake: Callable[[], None],
     ) -> None:
         self._intent = intent
@@ -67,12 +82,13 @@ class WebhookEndpoint:
         self._policy = policy
         self._metrics = metrics
         self._token = token
+        self._strict = strict
         self._wake = wake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["method"] not in {"GET", "POST"}:
-            await _answer(send, 405, "use GET or POST", [(b"allow", b"GET, POST")])
+        if scope["method"] not in _METHODS:
+            await _answer(send, 405, "use GET, POST or PUT", [(b"allow", b"GET, POST, PUT")])
             return
         headers = _headers(scope)
         try:
@@ -102,22 +118,24 @@ class WebhookEndpoint:
         body = await _body(receive)
         if signed and not authorised(headers, body, self._token):
             return refused
-        return interpret(self._intent, body, headers.get("content-type", ""))
+        content_type = headers.get("content-type", "")
+        return interpret(self._intent, body, content_type, strict=self._strict)
 
     async def _store(self, message: Message) -> Outcome:
         if message.outcome is Outcome.UNAUTHORISED:
             return message.outcome
         now = self._clock.now()
         try:
-            outcome = await self._scribe.run(
-                lambda journal: journal.store(message, now=now, policy=self._policy)
+            stored = await self._scribe.run(
+                lambda journal: store(journal, message, now=now, policy=self._policy)
             )
         except JournalError:
             lost = message.outcome is Outcome.ACCEPTED
             return Outcome.NOT_STORED if lost else message.outcome
-        if outcome in {Outcome.ACCEPTED, Outcome.REPEATED}:
+        self._metrics.count_closed(stored.closed)
+        if stored.outcome in {Outcome.ACCEPTED, Outcome.REPEATED}:
             self._wake()
-        return outcome
+        return stored.outcome
 
     def _note(self, outcome: Outcome, alert: str, scope: Scope) -> None:
         self._metrics.webhooks.labels(self._intent, outcome).inc()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from exotide_autoscaler.domain import RecordedDecision
+from exotide_autoscaler.domain import Pool, RecordedDecision
 from exotide_autoscaler.errors import JournalError
+from exotide_autoscaler.journal import RecordedWebhook
 from exotide_autoscaler.metrics import Metrics
 from exotide_autoscaler.ports import Scribe
 from exotide_autoscaler.reconcile import Pass
@@ -28,8 +29,9 @@ body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60re
 strong {{ font-size: 2rem }} td {{ padding: .25rem 1rem .25rem 0; vertical-align: top }}
 td:first-child {{ white-space: nowrap; color: #5a6272 }}
 </style></head><body><h1>Autoscaler</h1>
-<p><strong>{size}</strong> {noun} &middot; waiting: {waiting}</p>{error}
-<h2>Last decisions</h2><table>{rows}</table></body></html>
+<p><strong>{size}</strong> {noun} &middot; waiting: {waiting}</p>{doubts}
+<h2>Last decisions</h2><table>{rows}</table>
+<h2>Last webhooks</h2><table>{webhooks}</table></body></html>
 """
 
 
@@ -71,10 +73,23 @@ class Views:
         return PlainTextResponse("the loop has ended\n", status_code=503)
 
     async def readyz(self, _request: Request) -> Response:
-        """Whether webhooks can be taken; that needs the journal and not the cloud."""
+        """Whether webhooks can be taken; that needs the journal and not the cloud.
+
+        After `OK`, a line for each thing that keeps the pool from what was asked for.
+        """
         if self._healthy():
-            return PlainTextResponse("OK\n")
+            return PlainTextResponse("OK\n" + "".join(f"{line}\n" for line in self._doubts()))
         return PlainTextResponse("the journal cannot be written\n", status_code=503)
+
+    def _doubts(self) -> list[str]:
+        """What an operator should know although webhooks are taken."""
+        latest = self._latest()
+        if latest is None:
+            return ["the pool was not read yet"]
+        found = [latest.error] if latest.error else []
+        if latest.unsettled_s is not None and latest.pool is not None:
+            found.append(unsettled_text(latest.pool, latest.unsettled_s))
+        return found
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus' text format."""
@@ -99,19 +114,21 @@ class Views:
     async def page(self, _request: Request) -> Response:
         """The status page."""
         try:
-            found = await self._scribe.run(lambda journal: journal.latest(_ON_PAGE))
+            found, webhooks = await self._scribe.run(
+                lambda journal: (journal.latest(_ON_PAGE), journal.webhooks(_ON_PAGE))
+            )
         except JournalError as error:
             return PlainTextResponse(f"{error}\n", status_code=503)
         latest = self._latest()
         size = latest.decision.size if latest else None
         waiting = ", ".join(sorted(latest.waiting)) if latest else ""
-        error_text = latest.error if latest else ""
         text = _PAGE.format(
             size="?" if size is None else size,
             noun="instance" if size == 1 else "instances",
             waiting=html.escape(waiting) or "nothing",
-            error=f"<p>{html.escape(error_text)}</p>" if error_text else "",
-            rows=_rows(found),
+            doubts="".join(f"<p>{html.escape(line)}</p>" for line in self._doubts()),
+            rows=_rows((item.at, item.text) for item in found),
+            webhooks=_rows((item.at, _webhook_text(item)) for item in webhooks),
         )
         policy = "default-src 'none'; style-src 'unsafe-inline'"
         return HTMLResponse(text, headers={"content-security-policy": policy})
@@ -129,11 +146,25 @@ def _as_json(item: RecordedDecision) -> dict[str, object]:
     }
 
 
-def _rows(found: Sequence[RecordedDecision]) -> str:
+def _webhook_text(item: RecordedWebhook) -> str:
+    asked = "" if item.request_id is None else f", request {item.request_id}"
+    return f"/{item.path} {item.outcome}{asked}" + (f": {item.alert}" if item.alert else "")
+
+
+def unsettled_text(pool: Pool, unsettled_s: float) -> str:
+    """One line that says what a pool lacks."""
+    members = "" if pool.members is None else f", {len(pool.members)} listed"
+    return (
+        f"the pool has not settled for {unsettled_s:.0f} s: {pool.size} asked for{members},"
+        f" state {pool.state}"
+    )
+
+
+def _rows(found: Iterable[tuple[float, str]]) -> str:
     return "".join(
-        f"<tr><td>{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(item.at))} UTC</td>"
-        f"<td>{html.escape(item.text)}</td></tr>"
-        for item in found
+        f"<tr><td>{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(at))} UTC</td>"
+        f"<td>{html.escape(text)}</td></tr>"
+        for at, text in found
     )
 
 
