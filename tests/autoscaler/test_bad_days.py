@@ -72,6 +72,18 @@ def test_an_eviction_that_fell_back_is_asked_for_again_with_the_same_member(thre
     assert three.pools.evicted == ["m0", "m0"]
 
 
+def test_an_eviction_that_fell_back_with_a_new_member_in_its_place_takes_the_next_one(
+    three: World,
+) -> None:
+    three.hook(DOWN)
+    three.run()
+    three.pools.size, three.pools.ids = 3, ["m1", "m2", "m3"]
+    three.after(61)
+    three.after(10)
+    assert (three.pools.size, three.owed()) == (2, [])
+    assert three.pools.evicted == ["m0", "m1"]
+
+
 def test_whoever_changes_the_pool_meanwhile_outranks_what_fell_back() -> None:
     with a_world(size=2) as world:
         world.hook(UP)
@@ -270,6 +282,41 @@ def test_a_list_that_lags_behind_a_done_eviction_takes_no_second_member(three: W
     passes(three, 3)
     assert set(three.pools.evicted) == {"m0"}
     assert three.owed() == []
+
+
+def test_however_long_pool_and_list_lag_behind_an_eviction_nobody_else_goes(three: World) -> None:
+    three.hook(DOWN)
+    three.run()
+    truth = three.pools.size, three.pools.ids
+
+    class Lagging:
+        """Shows what was before; changes meet what is."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(three.pools, name)
+
+        async def get(self) -> object:
+            three.pools.size, three.pools.ids = 3, ["m0", "m1", "m2"]
+            shown = await three.pools.get()
+            three.pools.size, three.pools.ids = truth
+            return shown
+
+    three.reconciler._pools = Lagging()  # type: ignore[assignment]
+    passes(three, 12)
+    assert set(three.pools.evicted) == {"m0"}
+    assert three.pools.size == 2
+    three.reconciler._pools = three.pools
+    passes(three, 3)
+    assert three.owed() == []
+
+
+def test_a_member_that_was_protected_after_its_eviction_fell_back_is_spared(three: World) -> None:
+    three.hook(DOWN)
+    three.run()
+    three.pools.fall_back()
+    three.pools.protected = {"m0"}
+    passes(three, 2)
+    assert three.pools.evicted == ["m0", "m0", "m1"]
 
 
 def test_members_that_left_are_not_missed_again_if_somebody_grows_the_pool(three: World) -> None:

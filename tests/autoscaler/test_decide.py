@@ -274,7 +274,8 @@ def test_a_request_leaves_the_inbox_only_for_a_reason(
     kept = {item.id for item in result.open}
     assert sorted([*closed, *kept]) == sorted(item.id for item in inbox)
     for item in result.closed:
-        shown = pool is not None and item.request.shown_by(pool)
+        before = next(each for each in inbox if each.id == item.request.id)
+        shown = pool is not None and before.shown_by(pool)
         match item.reason:
             case Reason.SERVED:
                 assert shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import pytest
 import structlog
 from exoscale.api.v2 import Client
 from exotide_autoscaler.client import Client as AutoscalerClient
-from exotide_autoscaler.domain import Intent, Policy, Reason
+from exotide_autoscaler.domain import Intent, Member, Policy, Pool, Reason
 from exotide_autoscaler.journal import Journal
 from exotide_autoscaler.pools import ExoscalePools
 from exotide_autoscaler.reception import store
@@ -30,17 +31,27 @@ from exotide.cloud.faults.model import (
     BrokenBody,
     Drop,
     Duration,
+    EarlySuccess,
     Effect,
     FailingOperation,
+    FallBack,
     Fault,
+    ForeignChange,
+    Lag,
     Latency,
+    Protection,
     Quota,
     RateLimit,
+    Refusal,
     Selector,
     ServerError,
+    Shortfall,
     Stage,
+    Staggered,
     StuckOperation,
+    StuckState,
     Timing,
+    WrongField,
 )
 from exotide.cloud.reset import reset
 from exotide.cloud.testing import RunningCloud, running_cloud
@@ -64,6 +75,34 @@ def cloud() -> Iterator[RunningCloud]:
     with running_cloud(pace=Pace(retry_s=0.01)) as running:
         yield running
     structlog.reset_defaults()
+
+
+@dataclass
+class WatchedPools:
+    """Real pools, and what was asked of them."""
+
+    inner: ExoscalePools
+    asked: list[tuple[int, int]]
+    shown: int = 0
+
+    async def get(self) -> Pool:
+        pool = await self.inner.get()
+        self.shown = pool.size
+        return pool
+
+    async def scale(self, size: int) -> None:
+        self.asked.append((self.shown, size))
+        await self.inner.scale(size)
+
+    async def evict(self, victims: tuple[str, ...]) -> None:
+        self.asked.append((self.shown, self.shown - len(victims)))
+        await self.inner.evict(victims)
+
+    async def members(self) -> tuple[Member, ...]:
+        return await self.inner.members()
+
+    async def failing(self) -> frozenset[str]:
+        return await self.inner.failing()
 
 
 @dataclass
@@ -110,6 +149,26 @@ class Bench:
     @property
     def owed(self) -> list[Intent]:
         return [item.intent for item in Journal(self.connection).owed(self.clock.now())]
+
+    @property
+    def members(self) -> list[str]:
+        """The oldest first."""
+        return list(self.cloud.cloud.world.pools[self.pool_id].members)
+
+    def watch(self, asked: list[tuple[int, int]]) -> None:
+        """Note from which size, as it was read, to which size the cloud is asked to go."""
+        self.reconciler = Reconciler(
+            WatchedPools(self.pools, asked),
+            InstantScribe(Journal(self.connection)),
+            self.clock,
+            POLICY,
+        )
+
+    def wait_for_size(self, size: int) -> None:
+        ends_at = time.monotonic() + 5
+        while self.size != size:
+            assert time.monotonic() < ends_at
+            time.sleep(0.01)  # what falls back does so by the clock of the cloud
 
     def hook(self, intent: Intent) -> None:
         """Let a webhook come, late enough to be no repeat of what was just served."""
@@ -279,3 +338,125 @@ def test_a_stuck_operation_is_waited_for_and_never_scaled_over(cloud: RunningClo
         site.heal()
         site.round()
         assert site.size == 4
+
+
+unkind_effects: st.SearchStrategy[Effect] = st.one_of(
+    st.builds(FallBack, delay_s=st.just(Duration(first=0.01)), fresh=st.booleans()),
+    st.builds(Staggered, delay_s=st.just(Duration(first=0.01)), late_size=st.booleans()),
+    st.builds(Shortfall, gives_up=st.booleans()),
+    st.builds(StuckState, state=st.sampled_from([None, "degraded"]), accepts=st.booleans()),
+    st.builds(Protection, status=st.sampled_from([400, 403, 409, 412])),
+    st.builds(BootFailure, stays=st.booleans()),
+    st.builds(Refusal, status=st.sampled_from([400, 403, 404, 409, 412])),
+    st.builds(Lag, behind_s=st.just(5.0)),
+    st.builds(WrongField, field=st.sampled_from(["created-at", "state", "size", "instances"])),
+    st.builds(ForeignChange, change=st.sampled_from(["grow", "shrink", "evict", "delete"])),
+    st.just(EarlySuccess()),
+    effects,
+)
+
+
+@st.composite
+def unkind_faults(draw: st.DrawFn) -> Fault:
+    effect = draw(unkind_effects)
+    works = effect.stage in {Stage.OPERATION, Stage.POOL}
+    operation = draw(st.sampled_from([None, "scale-*", "evict-*"] if works else OPERATIONS))
+    if effect.stage is Stage.BOOT:
+        operation = None
+    timing = Timing(seed=draw(st.integers(0, 99)), count=draw(st.sampled_from([1, 2, 3])))
+    return Fault(effect=effect, selector=Selector(operation=operation), timing=timing)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.lists(unkind_faults(), max_size=2), st.sampled_from([UP, DOWN, Intent.NONE])),
+        min_size=2,
+        max_size=7,
+    ),
+    st.sampled_from([UP, DOWN]),
+)
+def test_however_unkind_the_cloud_is_no_step_is_too_long_and_afterwards_all_is_well(
+    cloud: RunningCloud, history: list[tuple[list[Fault], Intent]], last: Intent
+) -> None:
+    with bench(cloud) as site:
+        asked: list[tuple[int, int]] = []
+        site.watch(asked)
+        for faults_, intent in history:
+            for fault in faults_:
+                site.add(fault)
+            if intent is not Intent.NONE:
+                site.hook(intent)
+            before = len(asked)
+            site.round()
+            assert len(asked) - before <= 1, "one call in a pass"
+        for shown, wanted in asked:
+            assert abs(wanted - shown) == 1
+            assert wanted <= POLICY.max_size or wanted < shown
+            assert wanted >= POLICY.min_size
+        site.heal()
+        if not POLICY.min_size <= site.size <= POLICY.max_size:
+            return  # others took it beyond the limits, and nobody set these to hold
+        assert_recovers(site, last)
+
+
+def test_a_fall_back_is_asked_for_again_and_only_to_the_same_size(cloud: RunningCloud) -> None:
+    with bench(cloud) as site:
+        timing = Timing(seed=1, count=1)
+        site.add(Fault(effect=FallBack(delay_s=Duration(first=0.01)), timing=timing))
+        site.hook(UP)
+        site.round()
+        site.wait_for_size(2)
+        site.heal()
+        for _ in range(3):
+            site.round()
+        assert (site.size, site.owed) == (3, [])
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 412])
+def test_a_protected_member_stays_whatever_the_code_and_the_next_one_goes(
+    cloud: RunningCloud, status: int
+) -> None:
+    with bench(cloud) as site:
+        protected = min(site.members)  # both were made in the same second
+        site.add(
+            Fault(
+                effect=Protection(status=status),
+                selector=Selector(instance=protected),
+                timing=Timing(seed=1),
+            )
+        )
+        site.hook(DOWN)
+        for _ in range(2):
+            site.round()
+            cloud.settle()
+        assert site.members == [protected]
+
+
+def test_a_member_that_never_comes_blocks_nothing_after_the_limit(cloud: RunningCloud) -> None:
+    with bench(cloud) as site:
+        site.add(Fault(effect=Shortfall(), timing=Timing(seed=1, count=1)))
+        site.hook(UP)
+        site.round()
+        assert (site.size, len(site.members)) == (3, 2)
+        site.clock.advance(POLICY.settle_s)
+        assert Reason.UNSETTLED in site.round().closed
+        site.hook(DOWN)
+        site.round()
+        assert (site.size, len(site.members)) == (2, 2)
+
+
+def test_a_member_in_error_leaves_by_its_id_once_the_pool_had_its_time(
+    cloud: RunningCloud,
+) -> None:
+    with bench(cloud) as site:
+        site.add(Fault(effect=BootFailure(stays=True), timing=Timing(seed=1, count=1)))
+        site.hook(UP)
+        site.round()
+        _, _, broken = site.members
+        site.clock.advance(POLICY.settle_s)
+        site.round()
+        site.hook(DOWN)
+        site.round()
+        assert broken not in site.members
+        assert len(site.members) == 2

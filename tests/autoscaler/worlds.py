@@ -125,7 +125,8 @@ class FailingPools:
             if unknown := set(victims) - set(self.ids):
                 raise MemberRefused(f"{unknown} are no members", members=frozenset(unknown))
             if held := set(victims) & self.protected:
-                raise MemberRefused(f"{held} are protected", members=frozenset(held))
+                said = f"{held} are protected"
+                raise MemberRefused(said, members=frozenset(held), said=said)
         left = [member for member in self.ids if member not in victims]
         self._change(self.size - len(victims), left)
 

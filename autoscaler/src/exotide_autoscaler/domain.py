@@ -264,10 +264,14 @@ class Request:
             return False
         if self.target > self.asked_from:
             return pool.size >= self.target
-        gone = bool(self.victims) and pool.members is not None
-        return pool.size <= self.target or (
-            gone and not set(self.victims) & set(pool.members or ())
-        )
+        return pool.size <= self.target or self._left_unseen(pool)
+
+    def _left_unseen(self, pool: Pool) -> bool:
+        """Whether the answer was lost and the members have left: others grew the pool since."""
+        sure = self.once_accepted or self.phase in {Phase.ACCEPTED, Phase.FALLEN}
+        if sure or not self.victims or pool.members is None:
+            return False
+        return not set(self.victims) & set(pool.members)
 
     def overtaken_in(self, pool: Pool) -> bool:
         """Whether somebody else took the pool further from the target than it was."""

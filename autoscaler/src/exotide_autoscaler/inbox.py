@@ -136,8 +136,9 @@ def triage(
     closed: list[Closed] = []
     rest: list[Request] = []
     for request in requests:
-        now = _as_it_is(request, pool, stuck=stuck)
-        reason = _why_over(now, pool, stuck=stuck, policy=policy)
+        shown = pool is not None and request.shown_by(pool)
+        now = _as_it_is(request, pool, shown=shown, stuck=stuck)
+        reason = _why_over(now, pool, shown=shown, stuck=stuck, policy=policy)
         if reason is None:
             rest.append(now)
         else:
@@ -149,12 +150,13 @@ def triage(
     return Triage(closed=tuple(closed), open=tuple(rest))
 
 
-def _why_over(request: Request, pool: Pool | None, *, stuck: bool, policy: Policy) -> Reason | None:
+def _why_over(
+    request: Request, pool: Pool | None, *, shown: bool, stuck: bool, policy: Policy
+) -> Reason | None:
     """Why a request is over, given the pool; None: it is not."""
     late = Reason.EXPIRED if request.age_s > policy.request_ttl_s else None
     if pool is None:
         return late if request.target is None else None
-    shown = request.shown_by(pool)
     if not _still_due(request, pool, policy):
         return Reason.SERVED if shown else Reason.OUTRANKED
     if request.target is None:
@@ -168,11 +170,11 @@ def _why_over(request: Request, pool: Pool | None, *, stuck: bool, policy: Polic
     return late or (Reason.OUTRANKED if overtaken else None)
 
 
-def _as_it_is(request: Request, pool: Pool | None, *, stuck: bool) -> Request:
+def _as_it_is(request: Request, pool: Pool | None, *, shown: bool, stuck: bool) -> Request:
     """The request in the phase that the pool tells."""
     if pool is None or request.target is None:
         return request
-    if request.shown_by(pool):
+    if shown:
         return replace(request, phase=Phase.ACCEPTED)
     if not pool.settled and not stuck:
         return request

@@ -176,7 +176,9 @@ class Reconciler:
         await self._scribe.run(lambda journal: journal.answer(attempt, request, answer, now=now))
         if isinstance(failure, MemberRefused):
             self.memory = replace(self.memory, attempted_at=earlier.attempted_at)
-            self._chooser.spare(failure.members, now=now.monotonic_s)
+            if request.target is None or "protect" in failure.said.lower():
+                self._chooser.spare(failure.members, now=now.monotonic_s)
+            # Else it was asked for before, and may have left without our seeing it: nobody else.
             return await self._wait(task, Reason.MEMBER_REFUSED, str(failure))
         if failure is not None:
             return await self._postpone(task.pool, request, failure)

@@ -49,18 +49,15 @@ class Chooser:
         A pool that does not settle loses a member in state `error`, or one that never came: that
         one has no id, so the size is lowered.
         """
-        chosen = () if request is None else request.victims
-        if request is not None and chosen and not request.refused:
-            return Choice(victims=chosen)
+        chosen = set() if request is None else set(request.victims)
+        if pool.members is not None:
+            chosen &= set(pool.members)  # who was replaced as the change fell back is gone
+        if request is not None and chosen - self._spared(now):
+            return Choice(victims=request.victims)
         try:
             members = await self._pools.members()
         except CloudError as error:
-            if chosen:
-                return Choice(victims=chosen)
             return self._without_ages(request, now, f"{type(error).__name__}: {error}")
-        there = {each.id for each in members if each.state != "destroying"}
-        if not there.issuperset(chosen):
-            return Choice(wait=Reason.SETTLING, detail="its member is leaving already")
         return await self._fresh(pool, request, members, stuck=stuck, now=now)
 
     async def _fresh(
@@ -78,8 +75,8 @@ class Chooser:
         if stuck and len(listed) != pool.size:
             broken = [each for each in members if each.id in listed and each.state == "error"]
             return Choice(victims=tuple(sorted(each.id for each in broken)[:1]))
-        spared = {each for each, until in self._spared_until.items() if now < until}
-        ranked = rank_victims(listed, members, failing=await self._failing(), spared=spared)
+        failing, spared = await self._failing(), self._spared(now)
+        ranked = rank_victims(listed, members, failing=failing, spared=spared)
         if ranked is None:
             return self._without_ages(request, now, "the list of instances does not tell all ages")
         self._unread = None
@@ -97,6 +94,9 @@ class Chooser:
             return Choice(wait=Reason.AGES_UNKNOWN, detail=why)
         self._unread = None
         return Choice()
+
+    def _spared(self, now: float) -> set[str]:
+        return {member for member, until in self._spared_until.items() if now < until}
 
     async def _failing(self) -> frozenset[str]:
         """Who fails the health check; nobody, if that cannot be read."""
