@@ -61,8 +61,8 @@ variable "zone" {
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z]{2}-[a-z]{3}-[0-9]{1,2}$", var.zone))
-    error_message = "zone must look like at-vie-1, ch-gva-2 or de-fra-1."
+    condition     = can(regex("^[a-z]{2}-[a-z]{2,4}-[0-9]{1,2}$", var.zone))
+    error_message = "zone must look like at-vie-1, ch-dk-2 or de-fra-1."
   }
 }
 

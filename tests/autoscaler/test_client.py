@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import exotide_autoscaler.client
-import exotide_servicediscovery
 import pytest
 from exotide_autoscaler.client import LARGEST_ANSWER_BYTES, Client, Lookups, authorization
 from exotide_autoscaler.errors import (
@@ -76,12 +75,6 @@ async def get(client: Client) -> object:
 
 async def scale(client: Client) -> object:
     return await client.change("scale-instance-pool", f"{POOL}:scale", {"size": 2})
-
-
-def test_both_agents_carry_the_same_client() -> None:
-    ours = Path(exotide_autoscaler.client.__file__)
-    theirs = Path(str(exotide_servicediscovery.__file__)).with_name("client.py")
-    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,10 @@ class Bench:
         found: dict[str, Any] = json.loads(self.stream.getvalue().splitlines()[-1])
         return found
 
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.stream.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == event]
+
     def mode(self) -> int:
         return stat.S_IMODE(self.file.stat().st_mode)
 

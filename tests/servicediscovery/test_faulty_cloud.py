@@ -30,6 +30,7 @@ from exotide.cloud.api.catalogue import INSTANCE_TYPES, TEMPLATES
 from exotide.cloud.api.instance_pools import rules
 from exotide.cloud.api.world import Pace
 from exotide.cloud.faults.model import (
+    BootFailure,
     BrokenBody,
     Drop,
     Duration,
@@ -39,6 +40,8 @@ from exotide.cloud.faults.model import (
     RateLimit,
     Selector,
     ServerError,
+    Shortfall,
+    StuckState,
     Timing,
 )
 from exotide.cloud.reset import reset
@@ -112,11 +115,12 @@ class Bench:
         if not self.file.exists():
             return None
         groups = json.loads(self.file.read_bytes())
-        return [target for group in groups for target in group["targets"]]
+        return sorted(target for group in groups for target in group["targets"])
 
     def truth(self) -> list[str]:
         members = self.cloud.cloud.world.members(self.pool_id)
-        return sorted(f"{member.ip}:9100" for member in members)
+        alive = [member for member in members if member.state != "error"]
+        return sorted(f"{member.ip}:9100" for member in alive)
 
     def refresh(self) -> None:
         self.loop.run_until_complete(self.agent.refresh())
@@ -169,7 +173,15 @@ effects: st.SearchStrategy[Effect] = st.one_of(
     st.builds(Drop, moment=st.sampled_from(["before", "after", "middle"])),
     st.builds(Latency, delay_s=st.sampled_from([Duration(first=0.02), Duration(first=0.6)])),
 )
+unkind: st.SearchStrategy[Effect] = st.one_of(
+    st.builds(Shortfall, comes=st.integers(0, 1), gives_up=st.booleans()),
+    st.builds(StuckState, state=st.sampled_from([None, "degraded"]), accepts=st.just(True)),
+    st.builds(BootFailure, stays=st.just(True)),
+)
+"""Pools that have not what they were asked for."""
 faults = st.builds(
+    Fault, effect=unkind, timing=st.builds(Timing, seed=st.integers(0, 99))
+) | st.builds(
     Fault,
     effect=effects,
     selector=st.builds(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ Process = subprocess.Popen[str]
 def start(api: FakeApi, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     running: list[Process] = []
 
-    def begin(**changes: str) -> Process:
+    def begin(before: tuple[str, ...] = (), **changes: str) -> Process:
         environ = {
             "PATH": os.environ["PATH"],
             "EXOSCALE_KEY": "EXOkey",
@@ -42,7 +43,7 @@ def start(api: FakeApi, tmp_path: Path) -> Iterator[Callable[..., Process]]:
             "EXOTIDE_REFRESH_S": "0.2",
             **changes,
         }
-        command = [sys.executable, "-W", "error", "-m", "exotide_servicediscovery"]
+        command = [*before, sys.executable, "-W", "error", "-m", "exotide_servicediscovery"]
         process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
         running.append(process)
         return process
@@ -148,3 +149,47 @@ def test_help_names_the_settings(start: Callable[..., Process]) -> None:
     command = [sys.executable, "-m", "exotide_servicediscovery", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "EXOSCALE_INSTANCEPOOL_ID" in shown.stdout
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_folder_that_an_ordinary_user_may_not_write_to_is_told_and_tried_again(
+    start: Callable[..., Process],
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
+        process = start(nobody, EXOTIDE_TARGETS_FILE=str(folder / "config.json"))
+        line = next_event(process, "refresh_failed")
+        assert line["error"] == (
+            f"TargetsNotWritten: {folder / 'config.json'} cannot be written: Permission denied"
+        )
+        assert line["level"] == "error"
+        folder.chmod(0o777)
+        assert next_event(process, "refreshed")["after_failures"] >= 1
+        assert json.loads((folder / "config.json").read_bytes())
+        assert [path.name for path in folder.iterdir()] == ["config.json"]
+
+
+def test_an_api_that_lies_breaks_off_and_hangs_in_turn_never_ends_it(
+    start: Callable[..., Process], api: FakeApi, tmp_path: Path
+) -> None:
+    process = start()
+    next_event(process, "refreshed")
+    faults = [
+        Fault(body=b" " * (8 * 1024 * 1024 + 1)),
+        Fault(body=b"[" * 200_000),
+        Fault(drop=True),
+        Fault(status=500, body=b"\xff" * 100_000),
+        Fault(status=302, headers={"Location": "/v2/"}),
+    ]
+    for fault in faults:
+        api.fault = fault
+        next_event(process, "refresh_failed")
+    api.fault = None
+    api.scale(3)
+    while next_event(process, "refreshed")["targets"] != 3:
+        pass
+    assert len(json.loads((tmp_path / "sd" / "config.json").read_bytes())) == 3
+    assert process.poll() is None

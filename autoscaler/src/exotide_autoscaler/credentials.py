@@ -1,4 +1,8 @@
-"""Secrets from files: systemd's LoadCredential keeps them out of the environment of the unit."""
+"""
+Secrets from files: systemd's LoadCredential keeps them out of the environment of the unit.
+
+The same file stands in both agents, since the image of each is built from its folder alone.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from exotide_autoscaler.errors import SettingsError
+from .errors import SettingsError
 
 NAMES: Final = ("EXOSCALE_KEY", "EXOSCALE_SECRET", "EXOTIDE_WEBHOOK_TOKEN")
 

@@ -1,4 +1,8 @@
-"""Secrets from files: systemd's LoadCredential keeps them out of the environment of the unit."""
+"""
+Secrets from files: systemd's LoadCredential keeps them out of the environment of the unit.
+
+The same file stands in both agents, since the image of each is built from its folder alone.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Final
 
 from .errors import SettingsError
 
-NAMES: Final = ("EXOSCALE_KEY", "EXOSCALE_SECRET")
+NAMES: Final = ("EXOSCALE_KEY", "EXOSCALE_SECRET", "EXOTIDE_WEBHOOK_TOKEN")
 
 
 def with_credentials(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
-from .errors import SettingsError
+from .reader import Reader
 
 DEFAULT_TARGETS_FILE: Final = "/srv/service-discovery/config.json"
-ZONE: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-PRINTABLE: Final = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,106 +40,27 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """
-    Check the whole environment.
+    Read all settings.
 
     Raises:
-        SettingsError: with one problem per variable that is missing or wrong.
+        SettingsError: some are missing or wrong; names every one of them.
     """
-    source = _Source(environ)
-    zone = source.text("EXOSCALE_ZONE", ZONE, "a zone's name, such as at-vie-1")
+    reader = Reader(environ)
+    zone, endpoint = reader.endpoint(zone_needed=True)
+    key, secret = reader.key()
     settings = Settings(
-        key=source.credential("EXOSCALE_KEY", "EXOSCALE_API_KEY"),
-        secret=source.credential("EXOSCALE_SECRET", "EXOSCALE_API_SECRET"),
+        key=key,
+        secret=secret,
         zone=zone,
-        pool_id=source.uuid("EXOSCALE_INSTANCEPOOL_ID"),
-        target_port=int(source.number("TARGET_PORT", None, 1, 65535, whole=True)),
-        endpoint=source.url("EXOSCALE_API_ENDPOINT", f"https://api-{zone}.exoscale.com/v2"),
-        refresh_s=source.number("EXOTIDE_REFRESH_S", 10.0, 0.1, 3600),
-        targets_file=source.file("EXOTIDE_TARGETS_FILE", DEFAULT_TARGETS_FILE),
-        metrics_address=source.first("EXOTIDE_METRICS_ADDRESS", "EXOTIDE_LISTEN_ADDRESS")
-        or "0.0.0.0",
-        metrics_port=int(source.number("EXOTIDE_METRICS_PORT", 9177, 0, 65535, whole=True)),
+        pool_id=reader.pool_id(),
+        target_port=reader.integer("TARGET_PORT", default=None, low=1, high=65535),
+        endpoint=endpoint,
+        refresh_s=reader.seconds("EXOTIDE_REFRESH_S", default=10.0, low=0.1, high=3600.0),
+        targets_file=reader.file("EXOTIDE_TARGETS_FILE", default=DEFAULT_TARGETS_FILE),
+        metrics_address=reader.text(
+            "EXOTIDE_METRICS_ADDRESS", "EXOTIDE_LISTEN_ADDRESS", default="0.0.0.0"
+        ),
+        metrics_port=reader.integer("EXOTIDE_METRICS_PORT", default=9177, low=0, high=65535),
     )
-    if source.problems:
-        raise SettingsError(source.problems)
+    reader.finish()
     return settings
-
-
-class _Source:
-    """Reads variables; collects problems instead of raising the first. Empty means not set."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.problems: list[tuple[str, str]] = []
-
-    def first(self, *names: str) -> str:
-        return next((text for name in names if (text := self._environ.get(name, "").strip())), "")
-
-    def text(self, name: str, pattern: re.Pattern[str], meaning: str) -> str:
-        text = self.first(name)
-        if not text:
-            self._problem(name, f"not set; give {meaning}")
-        elif not pattern.fullmatch(text):
-            self._problem(name, f"must be {meaning}, got: {text}")
-        return text
-
-    def credential(self, *names: str) -> str:
-        """Never repeats the value: it may be a secret that was put in the wrong variable."""
-        text = self.first(*names)
-        if not text:
-            self._problem(names[0], "not set; make a key that may read this pool")
-        elif not PRINTABLE.fullmatch(text):
-            self._problem(names[0], "holds blanks or control characters; copy it again")
-        return text
-
-    def uuid(self, name: str) -> str:
-        text = self.first(name)
-        if not text:
-            self._problem(name, "not set; give the pool's id")
-            return text
-        try:
-            return str(uuid.UUID(text))
-        except ValueError:
-            self._problem(name, f"must be a UUID, got: {text}")
-            return text
-
-    def number(
-        self, name: str, default: float | None, low: float, high: float, *, whole: bool = False
-    ) -> float:
-        text = self.first(name)
-        wanted = f"a {'whole ' if whole else ''}number from {low:g} to {high:g}"
-        if not text:
-            if default is None:
-                self._problem(name, f"not set; give {wanted}")
-            return low if default is None else default
-        try:
-            value = float(int(text) if whole else float(text))
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            self._problem(name, f"must be {wanted}, got: {text}")
-            return low
-        return value
-
-    def url(self, name: str, default: str) -> str:
-        """Return a base URL without the slash at its end, to which paths are appended."""
-        text = self.first(name) or default
-        try:
-            parts = urlsplit(text)
-            fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            fine = False
-        else:
-            fine = fine and not (parts.query or parts.fragment or parts.username)
-        if not fine:
-            self._problem(name, "must be like https://api-at-vie-1.exoscale.com/v2")
-        return text.rstrip("/")
-
-    def file(self, name: str, default: str) -> Path:
-        path = Path(self.first(name) or default)
-        if not path.is_absolute():
-            self._problem(name, f"must be the absolute path of a file, got: {path}")
-        return path
-
-    def _problem(self, name: str, text: str) -> None:
-        self.problems.append((name, text))

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from exotide.stack.settings import ZONE
+
 from .errors import NoAccess
 
 ENDPOINT: Final = "EXOSCALE_API_ENDPOINT"
@@ -83,8 +85,10 @@ def read_shell(
         is_local: Tells whether a file of certificates is a local cloud's authority.
 
     Raises:
-        NoAccess: variables contradict each other; names them and the next step.
+        NoAccess: variables contradict each other, or the zone is none; names the next step.
     """
+    if not ZONE.fullmatch(zone):
+        raise NoAccess(f"a zone must look like at-vie-1 or ch-dk-2, got: {zone!r}")
     endpoint = environ.get(ENDPOINT, "").strip() or public_endpoint(zone)
     _check_url(endpoint)
     is_authority = is_local or is_local_authority

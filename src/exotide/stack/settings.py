@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from .errors import SettingsError
 
 DEFAULT_ZONE: Final = "at-vie-1"
+ZONE: Final = re.compile(r"[a-z]{2}-[a-z]{2,4}-[0-9]{1,2}")
+"""What Exoscale's zones look like: ch-dk-2, at-vie-1. The name becomes part of a host's."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,19}")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TYPE: Final = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
@@ -130,7 +132,7 @@ def _text_problems(settings: StackSettings) -> list[str]:
             "must be one line",
         ),
         (_NAME.fullmatch(settings.name), "name", f"must match {_NAME.pattern}"),
-        (settings.zone, "zone", "not set; for example at-vie-1"),
+        (ZONE.fullmatch(settings.zone), "zone", "must look like at-vie-1 or ch-dk-2"),
         (settings.template.strip(), "template", "not set; a name of the zone's templates"),
         (_url(settings.endpoint), "endpoint", "must be a URL such as https://HOST/v2"),
         (_url(settings.agent_endpoint), "agent_endpoint", "must be a URL such as http://HOST/v2"),
