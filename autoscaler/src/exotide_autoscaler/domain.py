@@ -41,27 +41,11 @@ class Reason(StrEnum):
         return self in {Reason.ALERT, Reason.OUT_OF_LIMITS}
 
     @property
-    def postpones(self) -> bool:
-        """Whether the request is still owed: a delay may never swallow it."""
-        return self in _POSTPONING
-
-    @property
     def closes(self) -> bool:
         """Whether a request that meets it is over."""
         return self in _CLOSING
 
 
-_POSTPONING: Final = frozenset(
-    {
-        Reason.INTERVAL,
-        Reason.COOLDOWN,
-        Reason.BACK_OFF,
-        Reason.SETTLING,
-        Reason.CLOUD_ERROR,
-        Reason.MEMBER_REFUSED,
-        Reason.AGES_UNKNOWN,
-    }
-)
 _CLOSING: Final = frozenset(
     {
         Reason.AT_LIMIT,

@@ -23,12 +23,14 @@ _MOST_DECISIONS: Final = 1000
 _ON_PAGE: Final = 20
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
-<title>exotide autoscaler</title><style>
+<meta name="viewport" content="width=device-width"><title>exotide autoscaler</title><style>
+:root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
-  color: #1f2430; background: #fff }}
+  overflow-wrap: anywhere }}
 strong {{ font-size: 2rem }} td {{ padding: .25rem 1rem .25rem 0; vertical-align: top }}
-td:first-child {{ white-space: nowrap; color: #5a6272 }}
-</style></head><body><h1>Autoscaler</h1>
+td:first-child {{ white-space: nowrap; opacity: .8 }}
+@media (max-width: 40rem) {{ td {{ display: block; padding: 0 }} }}
+</style></head><body><h1>Autoscaler{pool}</h1>
 <p><strong>{size}</strong> {noun} &middot; waiting: {waiting}</p>{doubts}
 <h2>Last decisions</h2><table>{rows}</table>
 <h2>Last webhooks</h2><table>{webhooks}</table></body></html>
@@ -123,6 +125,7 @@ class Views:
         size = latest.decision.size if latest else None
         waiting = ", ".join(sorted(latest.waiting)) if latest else ""
         text = _PAGE.format(
+            pool=f" of {html.escape(latest.pool.name)}" if latest and latest.pool else "",
             size="?" if size is None else size,
             noun="instance" if size == 1 else "instances",
             waiting=html.escape(waiting) or "nothing",
