@@ -117,7 +117,10 @@ def test_an_authority_of_a_local_cloud_is_known_by_its_name(tmp_path: Path) -> N
     ca = Authority.open(tmp_path / "anywhere", now=datetime.now(UTC))
     assert is_local_authority(str(ca.file))
     bundle = tmp_path / "company.pem"
-    bundle.write_text("no certificate")
+    for text in ("no certificate", "-----BEGIN CERTIFICATE-----%-----END CERTIFICATE-----"):
+        bundle.write_text(text)
+        assert not is_local_authority(str(bundle))
+    bundle.write_bytes(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     assert not is_local_authority(str(bundle))
     assert not is_local_authority(str(tmp_path / "gone.pem"))
     assert is_local_authority(str(tmp_path / "exotide/ca/ca.pem")), "gone, and where they are kept"

@@ -40,6 +40,31 @@ def test_what_is_no_api_is_named() -> None:
         ask_zones(url)
 
 
+class Faulty(BaseHTTPRequestHandler):
+    """Answers properly from the third time on, or never."""
+
+    times = 0
+    faults = 2
+
+    def do_GET(self) -> None:
+        type(self).times += 1
+        is_well = self.times > self.faults
+        self.send_response(200 if is_well else 503)
+        self.end_headers()
+        self.wfile.write(b'{"zones": []}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_fault_that_passes_is_waited_out_and_one_that_does_not_is_told() -> None:
+    with serving(Faulty) as url:
+        assert ask_zones(url).endpoints == {}
+        Faulty.times, Faulty.faults = 0, 99
+        with pytest.raises(NoAccess, match=r"has a fault \(503\); try again later"):
+            ask_zones(url)
+
+
 def test_who_does_not_answer_is_named_with_the_reason_alone() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -21,7 +21,11 @@ from exoscale.api.v2 import Client
 from exotide.cloud.proxy.environment import environment
 from exotide.cloud.testing import RunningCloud, running_cloud
 
+Run = Callable[[Callable[[], int]], tuple[int, str]]
+"""Runs a command in the site; gives its exit status and all that it said."""
 FAKE = Path(__file__).with_name("fake_terraform.py")
+OF_THIS_SHELL = ("HTTPS_PROXY", "https_proxy", "SSL_CERT_FILE", "EXOSCALE_API_ENVIRONMENT")
+"""What the shell that runs the tests may have, and the site's does not."""
 EXOTIDE = (sys.executable, "-c", "from exotide.cli import main; main()")
 
 
@@ -110,6 +114,23 @@ def until(seen: Callable[[], object], within_s: float = 30.0) -> None:
     while not seen():
         assert time.monotonic() < deadline_s, "it did not happen"
         time.sleep(0.02)  # polled: the other side is another process
+
+
+@pytest.fixture
+def run(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Let a command work in the site, with its shell."""
+    for name in OF_THIS_SHELL:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(site.root)
+    for name, value in site.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def run(work: Callable[[], int]) -> tuple[int, str]:
+        status = work()
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
 
 
 @pytest.fixture

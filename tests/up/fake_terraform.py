@@ -3,7 +3,8 @@ A stand-in for Terraform with the provider: four resources of the root module, m
 
 As the real one does: state of format 4, its lock of the kernel with the file that tells about it,
 messages of -json, one signal stops after what is being made and a second one at once, a creation
-that is cut off is not in the state, and it says `init` while that is due.
+that is cut off is not in the state, and it says `init` while that is due. `console` evaluates the
+one expression that it is asked.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from typing import Any
 
 STATE = Path("terraform.tfstate")
 INFO = Path(".terraform.tfstate.lock.info")
+VARIABLES = Path("terraform.tfvars.json")
+LOCK_FILE = Path(".terraform.lock.hcl")
+LOCKED = """provider "registry.terraform.io/exoscale/exoscale" {
+  version     = "%s"
+  constraints = ">= 0.60.0"
+}
+"""
 NAME = "exotide"
 GROUP, POOL, SERVER = (
     "module.pool.exoscale_security_group.members",
@@ -27,7 +35,17 @@ GROUP, POOL, SERVER = (
     "module.monitoring.exoscale_compute_instance.monitoring",
 )
 CREATED = "terraform_data.created"
-ORDER = (CREATED, GROUP, POOL, SERVER)
+SIZES = "terraform_data.sizes"
+ORDER = (CREATED, SIZES, GROUP, POOL, SERVER)
+DEFAULTS = {
+    "name": NAME,
+    "zone": "at-vie-1",
+    "template": "Linux Debian 12 (Bookworm) 64-bit",
+    "min_size": "1",
+    "max_size": "10",
+    "agents_key": "",
+    "agents_api_endpoint": "",
+}
 BEGAN = time.monotonic()
 VARIABLE = "TF_VAR_exoscale_"
 signals: list[int] = []
@@ -125,6 +143,9 @@ class Stack:
 
     def make(self, address: str) -> dict[str, Any]:
         client = self.client
+        if address == SIZES:
+            sizes = {name: int(self.variables[f"{name}_size"]) for name in ("min", "max")}
+            return {"id": "sizes", "output": {"value": sizes, "type": "object"}}
         if address == CREATED:
             value = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             return {"id": "created", "output": {"value": value, "type": "string"}}
@@ -182,6 +203,9 @@ class Stack:
 
     def all(self, addresses: list[str], action: str, operation: str) -> int:
         count = 0
+        if operation == "apply" and SIZES in self.known:
+            self.known[SIZES] = self.make(SIZES)
+            self.write()
         for address in addresses:
             if signals:
                 trouble("execution halted")
@@ -205,6 +229,32 @@ class Stack:
         say("outputs", outputs=outputs | {"grafana_password": {"sensitive": True}})
 
 
+def all_variables(words: list[str]) -> dict[str, str]:
+    """As Terraform: defaults, then the environment, then the command line."""
+    prefix = "TF_VAR_"
+    environment = {
+        name.removeprefix(prefix): each
+        for name, each in os.environ.items()
+        if name.startswith(prefix)
+    }
+    given = [word.removeprefix("-var=") for word in words if word.startswith("-var=")]
+    in_file = json.loads(VARIABLES.read_text()) if VARIABLES.exists() else {}
+    return DEFAULTS | environment | in_file | dict(each.split("=", 1) for each in given)
+
+
+def console(variables: dict[str, str]) -> int:
+    if complaint := os.environ.get("FAKE_CONSOLE_SAYS"):
+        sys.stderr.write(complaint)
+        return 1
+    assert sys.stdin.read().startswith("jsonencode({ name = var.name")
+    values: dict[str, object] = {name: variables[name] for name in ("name", "zone", "template")}
+    values |= {name: int(variables[name]) for name in ("min_size", "max_size")}
+    values["makes_keys"] = not variables["agents_key"]
+    values["agents_endpoint"] = variables["agents_api_endpoint"]
+    sys.stdout.write(json.dumps(json.dumps(values)) + "\n")
+    return 0
+
+
 def main() -> int:
     command, words = sys.argv[1], sys.argv[2:]
     if command == "validate":
@@ -218,10 +268,13 @@ def main() -> int:
             sys.stderr.write(complaint)
             return 1
         Path(".terraform").mkdir()
+        version = os.environ.get("FAKE_PROVIDER", "0.71.2")
+        LOCK_FILE.write_text(LOCKED % version)
         return 0
+    if command == "console":
+        return console(all_variables(words))
     signal.signal(signal.SIGINT, interrupted)
-    given = [word.removeprefix("-var=") for word in words if word.startswith("-var=")]
-    stack = Stack(dict(each.split("=", 1) for each in given))
+    stack = Stack(all_variables(words))
     if command == "apply":
         status = stack.all([each for each in ORDER if each not in stack.known], "create", "apply")
         if status == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,26 +14,9 @@ from exotide.cloud.faults.model import Drop, Effect, Fault, Selector, Timing
 from exotide.cloud.testing import RunningCloud
 from exotide.up import command
 from exotide.up.journal import held
-from tests.keys import limited_key
+from tests.keys import key_for, limited_key
 
-from .conftest import Site, names_in, until
-
-Run = Callable[[Callable[[], int]], tuple[int, str]]
-
-
-@pytest.fixture
-def run(site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command in the site; gives its exit status and all that it said."""
-    monkeypatch.chdir(site.root)
-    for name, value in site.environment.items():
-        monkeypatch.setenv(name, value)
-
-    def run(work: Callable[[], int]) -> tuple[int, str]:
-        status = work()
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return run
+from .conftest import Run, Site, names_in, until
 
 
 def strike(cloud: RunningCloud, effect: Effect, operation: str) -> None:
@@ -172,7 +154,7 @@ def test_what_cannot_be_removed_is_listed_loudly_and_finished_by_the_next(
     assert status == 1
     (pool,) = site.cloud.cloud.world.pools.values()
     assert "2 RESOURCES OF STACK exotide STILL EXIST AND MAY COST MONEY: 0.00869" in said
-    assert f"instance pool exotide ({pool.id}): 1 members, 0.00869 EUR per hour" in said
+    assert f"instance pool exotide ({pool.id}): 1 member, 0.00869 EUR per hour" in said
     assert f"exo compute instance-pool delete {pool.id} -z at-vie-1" in said
     assert "RESOURCES ARE STILL IN THE STATE" in said
     assert "NOT EVERYTHING WAS REMOVED" in said
@@ -188,7 +170,8 @@ def test_without_an_answer_of_the_api_nothing_is_begun(site: Site, run: Run) -> 
     strike(site.cloud, Drop(), "list-*")
     status, said = run(command.up)
     assert status == 2
-    assert "got no answer, check the endpoint" in said
+    assert "does not answer: " in said
+    assert "This shell is set for a local cloud, which has ended or is another now" in said
     assert not site.journal.exists()
 
 
@@ -212,6 +195,58 @@ def test_init_that_fails_is_explained(
     assert "init failed:\nFailed to query available provider packages" in said
     assert "filesystem_mirror" in said
     assert not site.journal.exists()
+
+
+def test_a_state_that_is_lost_is_not_taken_for_a_stack_that_has_gone(site: Site, run: Run) -> None:
+    detached(run)
+    state = site.root / "terraform.tfstate"
+    state.rename(state.with_suffix(".tfstate.backup"))
+    status, said = run(lambda: command.up(detach=True))
+    assert status == 2
+    assert "is missing or empty, though stack exotide was applied here: put it back" in said
+    assert f"in {site.root}: cp terraform.tfstate.backup terraform.tfstate; it knows 3" in said
+    (site.root / "terraform.tfstate.backup").unlink()
+    state.touch()
+    status, said = run(command.down)
+    assert status == 1
+    assert "is missing or empty" in said
+    assert "RESOURCES OF STACK exotide STILL EXIST" in said
+    assert site.journal.exists()
+    status, said = run(lambda: command.down(orphans=True))
+    assert status == 0, said
+    assert not site.journal.exists()
+
+
+def test_what_terraform_could_not_write_is_not_passed_over(site: Site, run: Run) -> None:
+    detached(run)
+    (site.root / "errored.tfstate").write_text("{}")
+    for work in (command.up, command.down):
+        status, said = run(work)
+        assert status == 2
+        assert "terraform state push errored.tfstate && rm errored.tfstate" in said
+    assert len(names_in(site.cloud)) == 4
+
+
+def test_a_key_of_another_account_is_refused_before_it_forgets_the_stack(
+    site: Site, run: Run, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detached(run)
+    for name, value in key_for(client, {}, default="allow").items():
+        monkeypatch.setenv(name, value)
+    assert detached(run), "another key of the same account is as good"
+    kept = json.loads(site.journal.read_text())
+    assert kept["key"] != site.cloud.access.key
+    world = site.cloud.cloud.world
+    everything = (world.pools, world.instances, world.load_balancers, world.security_groups)
+    site.cloud.on_loop(lambda: [each.clear() for each in everything])  # as another account has it
+    monkeypatch.setenv("TF_VAR_exoscale_key", site.cloud.access.key)
+    monkeypatch.setenv("TF_VAR_exoscale_secret", site.cloud.access.secret)
+    known = (site.root / "terraform.tfstate").read_text()
+    for work in (command.up, command.down):
+        status, said = run(work)
+        assert status == 2
+        assert f"the stack was made with key {kept['key']}, and the account of key" in said
+        assert (site.root / "terraform.tfstate").read_text() == known
 
 
 def test_another_cloud_than_that_of_the_stack_is_refused(

@@ -12,6 +12,7 @@ from exotide.up.course import (
     Action,
     Answered,
     Applied,
+    ClockSet,
     Course,
     Destroyed,
     Event,
@@ -76,12 +77,20 @@ DYING = course(phase=Phase.DESTROYING)
             id="no-keeps-the-time-to-live",
         ),
         pytest.param(
-            replace(RUNNING, asked=frozenset({Question.DESTROY}), deadline_s=DUE),
+            replace(RUNNING, deadline_s=DUE),
             Interrupted(),
-            (Action.DESTROY,),
-            {"phase": Phase.DESTROYING},
-            id="the-second-ctrl-c-with-a-time-to-live-destroys",
+            (Action.ASK_DESTROY,),
+            {"phase": Phase.RUNNING, "question": Question.DESTROY},
+            id="every-ctrl-c-with-a-time-to-live-asks",
         ),
+        pytest.param(
+            replace(RUNNING, deadline_s=DUE),
+            ClockSet(by_s=3600.0),
+            NOTHING,
+            {"deadline_s": DUE + 3600.0},
+            id="a-clock-that-is-set-takes-no-time-away",
+        ),
+        pytest.param(RUNNING, ClockSet(by_s=-9.0), NOTHING, {"deadline_s": None}, id="set-no-ttl"),
         pytest.param(
             replace(RUNNING, deadline_s=DUE), Terminated(), (Action.DESTROY,), {}, id="term-ttl"
         ),
@@ -113,8 +122,15 @@ DYING = course(phase=Phase.DESTROYING)
             replace(DYING, question=Question.ABANDON),
             Answered(yes=True),
             (Action.STOP,),
-            {"then": Next.LEAVE},
+            {"then": Next.ABANDON},
             id="abandon-yes",
+        ),
+        pytest.param(
+            replace(DYING, then=Next.ABANDON),
+            Interrupted(),
+            NOTHING,
+            {"question": None},
+            id="stops",
         ),
         pytest.param(
             replace(DYING, question=Question.ABANDON),
@@ -124,7 +140,7 @@ DYING = course(phase=Phase.DESTROYING)
             id="done-before-the-answer",
         ),
         pytest.param(
-            replace(DYING, then=Next.LEAVE),
+            replace(DYING, then=Next.ABANDON),
             DIRTY,
             NOTHING,
             {"outcome": Outcome.ABANDONED},
@@ -174,6 +190,15 @@ def test_a_yes_during_the_apply_stops_terraform_first_and_destroys_then() -> Non
     assert (reached.phase, actions) == (Phase.DESTROYING, (Action.DESTROY,))
 
 
+def test_after_a_no_the_next_ctrl_c_asks_again_and_harms_nothing() -> None:
+    reached = replace(RUNNING, deadline_s=DUE)
+    for _ in range(3):
+        reached, actions = advance(reached, Interrupted(), now=1)
+        assert actions == (Action.ASK_DESTROY,)
+        reached, actions = advance(reached, Answered(yes=False), now=2)
+        assert (reached, actions) == (replace(RUNNING, deadline_s=DUE), NOTHING)
+
+
 def test_the_time_that_the_stack_itself_records_is_the_one_that_counts() -> None:
     reached, _ = advance(course(deadline_s=50), replace(MADE, deadline_s=DUE), now=60)
     assert advance(reached, Passed(), now=99)[1] == NOTHING
@@ -202,12 +227,16 @@ class World:
     was_down: bool
     now: float = 0.0
     questions: list[Question] = field(default_factory=list)
+    reasons: int = 0
+    """How often something happened that may bring a question."""
     stops: int = 0
     destroys: int = 0
     said_yes: bool = False
 
     def meet(self, event: Event) -> None:
         before = self.course
+        is_failure = isinstance(event, Applied) and not event.is_whole
+        self.reasons += isinstance(event, Interrupted) or is_failure
         if isinstance(event, Answered):
             if before.question is None:
                 return
@@ -274,11 +303,24 @@ def told(beginning: Course, story: list[tuple[Event, float]]) -> World:
 
 
 @given(beginnings, stories)
-def test_nobody_is_asked_more_than_twice_nor_the_same_thing_again(
+def test_nobody_is_asked_without_a_ctrl_c_or_a_failure_for_each_question(
     beginning: Course, story: list[tuple[Event, float]]
 ) -> None:
-    questions = told(beginning, story).questions
-    assert len(questions) == len(set(questions)) <= 2
+    world = told(beginning, story)
+    assert len(world.questions) <= world.reasons
+
+
+@given(beginnings, st.integers(1, 12), st.booleans())
+def test_no_number_of_ctrl_c_alone_destroys_anything(
+    beginning: Course, times: int, is_applied: bool
+) -> None:
+    """Somebody is there; the time to live is not over; nothing was asked for but by Ctrl-C."""
+    world = World(course=replace(beginning, can_ask=True), was_down=False)
+    if is_applied:
+        world.meet(MADE)
+    for _ in range(times):
+        world.meet(Interrupted())
+    assert world.destroys == 0
 
 
 @given(beginnings, stories)
@@ -323,6 +365,32 @@ def test_a_stack_with_a_time_to_live_ends_destroyed_or_listed(
     never_existed = outcome is Outcome.FAILED
     was_abandoned = outcome is Outcome.ABANDONED and Question.ABANDON in world.questions
     assert never_existed or was_abandoned
+
+
+def moved(event: Event, ahead_s: float) -> Event:
+    """As the stack would tell it by a clock that is ahead."""
+    if not isinstance(event, Applied) or event.deadline_s is None:
+        return event
+    return replace(event, deadline_s=event.deadline_s + ahead_s)
+
+
+@given(beginnings, stories, stories, st.integers(-10_000, 10_000))
+def test_a_clock_that_is_set_changes_nothing_of_what_follows(
+    beginning: Course,
+    story: list[tuple[Event, float]],
+    later: list[tuple[Event, float]],
+    by_s: int,
+) -> None:
+    as_it_was, was_set = told(beginning, story), told(beginning, story)
+    was_set.now += by_s
+    was_set.meet(ClockSet(by_s=by_s))
+    for event, later_s in later:
+        for world, ahead_s in ((as_it_was, 0), (was_set, by_s)):
+            world.now += later_s
+            world.meet(moved(event, ahead_s))
+    assert was_set.course.outcome == as_it_was.course.outcome
+    assert was_set.questions == as_it_was.questions
+    assert (was_set.stops, was_set.destroys) == (as_it_was.stops, as_it_was.destroys)
 
 
 @given(beginnings, stories)

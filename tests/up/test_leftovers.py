@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from exotide.access.zones import ask_zones
 from exotide.cloud.testing import RunningCloud
-from exotide.stack.errors import Refused
 from exotide.stack.settings import StackSettings
 from exotide.up import leftovers, text
 from exotide.up.cloud import ApiCloud
+from exotide.up.leftovers import CLOCKS_S, Found
+from tests.keys import key_for
 
 
 def made(cloud: RunningCloud, answer: dict[str, Any]) -> str:
@@ -53,8 +56,10 @@ def test_everything_of_the_stack_is_found_in_the_order_of_removal_and_nothing_el
     stray = made(cloud, client.create_instance(name="x", labels={"stack": "web"}, **server))
     by_id = made(cloud, client.create_security_group(name="renamed"))
 
-    found = api.find({by_id})
+    seen = api.find({by_id}, iam=True)
+    found = seen.left
 
+    assert seen.unseen == ""
     assert [(each.resource.kind.label, each.resource.name) for each in found] == [
         ("instance", "web-monitoring"),
         ("instance", "x"),
@@ -75,7 +80,7 @@ def test_everything_of_the_stack_is_found_in_the_order_of_removal_and_nothing_el
 
     for each in found:
         api.remove(each.resource)
-    assert api.find({by_id}) == ()
+    assert api.find({by_id}, iam=True) == Found()
     assert len(cloud.cloud.world.pools) == 1
     assert len(cloud.cloud.world.iam.roles) == 1
 
@@ -87,20 +92,47 @@ def test_a_type_without_a_price_is_said_to_have_none() -> None:
     assert "MAY COST MONEY: price not known" in text.loud((left,), name="web", zone="at-vie-1")
 
 
-def test_the_zone_decides_where_is_looked_whatever_zone_the_endpoint_is_of(
-    cloud: RunningCloud, client: Any
-) -> None:
+def test_the_zone_decides_where_is_looked(cloud: RunningCloud, client: Any) -> None:
     made(cloud, client.create_load_balancer(name="web"))
     access = cloud.access
     names = {}
-    for zone in ("at-vie-1", "de-fra-1"):
+    for zone, endpoint in ask_zones(cloud.url).endpoints.items():
         settings = StackSettings(
-            key=access.key, secret=access.secret, endpoint=cloud.url, name="web", zone=zone
+            key=access.key, secret=access.secret, endpoint=endpoint, name="web", zone=zone
         )
-        names[zone] = [each.resource.name for each in ApiCloud(settings).find(())]
-    assert names == {"at-vie-1": ["web"], "de-fra-1": []}
-    nowhere = StackSettings(
-        key=access.key, secret=access.secret, endpoint=cloud.url, zone="xx-yyy-1"
+        names[zone] = [each.resource.name for each in ApiCloud(settings).find((), iam=True).left]
+    assert names["at-vie-1"] == ["web"]
+    assert not any(found for zone, found in names.items() if zone != "at-vie-1")
+
+
+def test_what_a_key_may_not_list_is_told_and_hides_nothing_else(
+    cloud: RunningCloud, client: Any
+) -> None:
+    made(cloud, client.create_security_group(name="web-members"))
+    key = key_for(client, {"compute": {"type": "allow"}})
+    weak = ApiCloud(
+        StackSettings(
+            key=key["TF_VAR_exoscale_key"],
+            secret=key["TF_VAR_exoscale_secret"],
+            endpoint=cloud.url,
+            name="web",
+        )
     )
-    with pytest.raises(Refused, match=r"zone xx-yyy-1 is unknown there; known: .*at-vie-1"):
-        ApiCloud(nowhere).find(())
+    found = weak.find((), iam=True)
+    assert [each.resource.name for each in found.left] == ["web-members"]
+    assert "list iam roles" in found.unseen
+    assert "list api keys" in found.unseen
+    assert weak.find((), iam=False) == Found(left=found.left)
+
+
+def test_when_things_were_made_tells_whose_they_can_be(
+    cloud: RunningCloud, client: Any, api: ApiCloud
+) -> None:
+    before_s = time.time()
+    made(cloud, client.create_security_group(name="web-members"))
+    undated = api.find((), iam=True)
+    assert not undated.is_younger(before_s - 10 * CLOCKS_S), "a group has no date"
+    made(cloud, client.create_instance_pool(name="web", size=1, **common(client)))
+    pool = api.find((), iam=True)
+    assert pool.is_younger(before_s - CLOCKS_S - 5), "by its oldest member"
+    assert not pool.is_younger(time.time()), "clocks may differ"

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exotide.up import text
-from exotide.up.messages import Change, Outputs, Summary, Trouble, Working, pause_s, read
+from exotide.up.messages import (
+    PAUSES_S,
+    Change,
+    Outputs,
+    Summary,
+    Trouble,
+    Working,
+    pause_s,
+    read,
+)
 
 HOOK = '{"resource":{"addr":"module.pool.exoscale_instance_pool.members"},"action":"create"'
 OUTPUTS = (
@@ -81,11 +90,11 @@ def trouble(summary: str, detail: str = "") -> Trouble:
     [
         pytest.param(
             trouble("unable to delete", "DELETE giving up after 5 attempt(s)"),
-            (5, 15, 30, None),
+            (*PAUSES_S, None),
             id="the-provider-gave-up",
         ),
-        pytest.param(trouble("dial tcp: connection refused"), (5, 15, 30, None), id="network"),
-        pytest.param(trouble("Service Unavailable"), (5, 15, 30, None), id="503"),
+        pytest.param(trouble("dial tcp: connection refused"), (*PAUSES_S, None), id="network"),
+        pytest.param(trouble("Service Unavailable"), (*PAUSES_S, None), id="503"),
         pytest.param(trouble("DeleteSecurityGroup: Conflict: in use"), (5, None), id="in-use"),
         pytest.param(trouble("invalid request: Forbidden"), (None,), id="refused"),
         pytest.param(trouble("Invalid request signature"), (None,), id="signature"),
@@ -94,6 +103,24 @@ def trouble(summary: str, detail: str = "") -> Trouble:
 )
 def test_what_may_pass_is_tried_again(said: Trouble, pauses: tuple[float | None, ...]) -> None:
     assert tuple(pause_s([said], attempts=1 + at) for at in range(len(pauses))) == pauses
+
+
+def test_an_outage_of_an_hour_is_waited_out_ever_more_patiently() -> None:
+    assert list(PAUSES_S) == sorted(PAUSES_S)
+    assert 3000 <= sum(PAUSES_S) <= 4000
+
+
+@pytest.mark.parametrize(
+    ("said", "is_quota"),
+    [
+        (trouble("CreateInstancePool: Conflict: quota exceeded"), True),
+        (trouble("unable to create", "invalid request: Precondition Failed: Quota exceeded"), True),
+        (trouble("operation failed", "instance quotas do not allow this"), True),
+        (trouble("Conflict: load balancer already exists"), False),
+    ],
+)
+def test_a_quota_is_known_by_its_word_whatever_the_status(said: Trouble, is_quota: bool) -> None:
+    assert said.is_quota is is_quota
 
 
 def test_one_refusal_among_faults_ends_it() -> None:

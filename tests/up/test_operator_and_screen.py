@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from exotide.up.course import Answered, Event, HungUp, Interrupted, Terminated
+from exotide.up.course import Answered, ClockSet, Event, HungUp, Interrupted, Terminated
 from exotide.up.operator import Console
 from exotide.up.screen import PLAIN_PERIOD_S, Paper, opened_log
 
@@ -36,6 +36,23 @@ def test_a_signal_is_an_event_and_only_as_long_as_the_command_runs(
         assert operator.events(0) == [event]
         assert operator.events(0) == []
     assert signal.getsignal(number) is before
+
+
+def test_a_clock_that_is_set_is_an_event_and_a_small_correction_is_none() -> None:
+    clock, steady = [1_000_000.0], [50.0]
+    operator = Console(clock=lambda: clock[0], steady=lambda: steady[0])
+    for seconds in (10.0, 86_400.0):  # asleep for a day: both go on
+        clock[0] += seconds
+        steady[0] += seconds
+        assert operator.events(0) == []
+    clock[0] += 20.0
+    assert operator.events(0) == []
+    clock[0] += 3_600.0
+    assert operator.events(0) == [ClockSet(by_s=3_620.0)]
+    assert operator.events(0) == []
+    clock[0] -= 3_600.0
+    assert operator.events(0) == [ClockSet(by_s=-3_600.0)]
+    assert operator.now() == clock[0]
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
@@ -122,9 +139,11 @@ Make = Callable[..., Paper]
 def paper(tmp_path: Path) -> Iterator[Make]:
     with opened_log(tmp_path) as log:
 
-        def make(file: io.StringIO, *, terminal: bool = False) -> Paper:
-            console = RichConsole(file=file, force_terminal=terminal, width=200, color_system=None)
-            return Paper(console, log, now=lambda: NOW[0], hidden="hush")
+        def make(file: io.StringIO, *, terminal: bool = False, width: int = 200) -> Paper:
+            console = RichConsole(
+                file=file, force_terminal=terminal, width=width, color_system=None
+            )
+            return Paper(console, log, now=lambda: NOW[0], hidden=("hush", ""))
 
         NOW[0] = 0.0
         yield make
@@ -144,6 +163,18 @@ def test_a_secret_is_told_by_nobody(paper: Make, tmp_path: Path) -> None:
     paper(file).say("error: hush is wrong", loud=True)
     assert file.getvalue() == "error: *** is wrong\n"
     assert "hush" not in (tmp_path / "up.log").read_text()
+
+
+def test_on_a_terminal_words_are_whole_and_commands_can_be_copied(paper: Make) -> None:
+    file = io.StringIO()
+    narrow = paper(file, terminal=True, width=40)
+    command = f"!!     exo delete {'x' * 40}"
+    narrow.say(f"max_size is lowered from 10 to 4: the quota of instances is 5\n{command}")
+    assert [line.rstrip() for line in file.getvalue().splitlines()] == [
+        "max_size is lowered from 10 to 4: the",
+        "quota of instances is 5",
+        command,
+    ]
 
 
 def test_brackets_are_told_as_they_are(paper: Make, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from exotide.access.keys import Key
 from exotide.up import options
 from exotide.up.errors import CannotRun
-from exotide.up.options import Credentials
 from exotide.up.state import Known, State
 
 POOL = State(
@@ -18,31 +18,22 @@ POOL = State(
 )
 
 
-@pytest.mark.parametrize(
-    ("environ", "key"),
-    [
-        ({"EXOSCALE_KEY": "EXOa", "EXOSCALE_SECRET": "s"}, "EXOa"),
-        ({"EXOSCALE_API_KEY": "EXOb", "EXOSCALE_API_SECRET": "s"}, "EXOb"),
-        ({"EXOSCALE_KEY": "EXOa", "TF_VAR_exoscale_key": "EXOc", "EXOSCALE_SECRET": "s"}, "EXOc"),
-    ],
-)
-def test_the_key_comes_from_the_environment(environ: dict[str, str], key: str) -> None:
-    found = options.credentials(environ)
-    assert found == Credentials(key=key, secret="s")
-    assert found.environment() == {"TF_VAR_exoscale_key": key, "TF_VAR_exoscale_secret": "s"}
-    assert "secret" not in repr(found).replace("Credentials", "")
+def test_terraform_is_told_the_key_by_the_root_module_s_variables() -> None:
+    key = Key(key="EXOa", secret="s", variable="EXOSCALE_KEY")
+    assert options.for_terraform(key) == {
+        "TF_VAR_exoscale_key": "EXOa",
+        "TF_VAR_exoscale_secret": "s",
+    }
 
 
-@pytest.mark.parametrize(
-    ("environ", "complaint"),
-    [
-        ({}, "EXOSCALE_KEY is not set and EXOSCALE_SECRET is not set"),
-        ({"EXOSCALE_KEY": "EXOa"}, "^EXOSCALE_SECRET is not set; make a key in the portal"),
-    ],
-)
-def test_a_missing_key_is_named_with_the_next_step(environ: dict[str, str], complaint: str) -> None:
-    with pytest.raises(CannotRun, match=complaint):
-        options.credentials(environ)
+def test_the_agents_key_is_known_with_its_secret_alone() -> None:
+    both = {"TF_VAR_agents_key": "EXOa", "TF_VAR_agents_secret": "s"}
+    assert options.agents_key(both) == ("EXOa", "s")
+    assert options.agents_key({"TF_VAR_agents_key": "EXOa"}) is None
+    assert options.from_environment({**both, "PATH": "/bin"}) == {
+        "agents_key": "EXOa",
+        "agents_secret": "s",
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,6 +61,8 @@ def test_variables_are_read() -> None:
         ("1a=2", "needs NAME=VALUE, got: 1a"),
         ("exoscale_secret=hush", "export TF_VAR_exoscale_secret instead"),
         ("exoscale_key=EXOa", "export TF_VAR_exoscale_key instead"),
+        ("agents_secret=hush", "export TF_VAR_agents_secret instead"),
+        ("agents_key=EXOa", "export TF_VAR_agents_key instead"),
         ("time_to_live_h=2", "use --ttl, as in --ttl 2h"),
     ],
 )

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exotide.up.course import Answered, Event, HungUp, Interrupted, Outcome, Terminated
+from exotide.stack.errors import AccessDenied
+from exotide.up.course import (
+    Answered,
+    ClockSet,
+    Event,
+    HungUp,
+    Interrupted,
+    Outcome,
+    Terminated,
+)
 from exotide.up.messages import Trouble
 from exotide.up.session import BrokenOff, Session
 
@@ -111,6 +120,135 @@ def test_what_was_there_before_any_apply_is_left_alone(world: World) -> None:
     assert "give this one another name" in world.text
 
 
+def test_what_others_made_after_an_apply_broke_off_is_left_alone(world: World) -> None:
+    broke_off = world.now - 86_400
+    world.exists = ["group", "pool", "server"]
+    world.made_at = {"server": broke_off + 3_600}
+    assert not session(world, [], is_torn=True, torn_until=broke_off).clear()
+    assert world.exists == ["group", "pool", "server"]
+    assert "these were made after that: they are another stack's" in world.text
+    assert down(world, is_torn=True, torn_until=broke_off).outcome is Outcome.LEFT_OVER
+    assert world.exists == ["group", "pool", "server"]
+
+
+def test_what_an_apply_made_until_it_broke_off_is_its_own(world: World) -> None:
+    broke_off = world.now - 86_400
+    world.exists = ["pool", "server"]
+    world.made_at = {"pool": broke_off - 60, "server": broke_off + 300}
+    assert session(world, [], is_torn=True, torn_until=broke_off).clear(), "clocks may differ"
+    assert world.exists == []
+
+
+def test_what_a_broken_apply_made_and_nobody_can_remove_is_not_called_somebody_else_s(
+    world: World,
+) -> None:
+    world.exists, world.stubborn = ["pool"], {"pool"}
+    assert not session(world, [], is_torn=True).clear()
+    assert "broke off and made these, and they could not be removed" in world.text
+    assert "another name" not in world.text
+
+
+def test_what_the_key_may_not_list_keeps_a_stack_from_being_begun_or_called_gone(
+    world: World,
+) -> None:
+    world.unseen = "list iam roles was refused (403)"
+    with pytest.raises(AccessDenied, match="list iam roles"):
+        session(world, []).clear()
+    assert session(world, [], makes_keys=False).clear(), "it can have no roles"
+    up(world, [], stays=True, makes_keys=False)
+    assert down(world, makes_keys=True).outcome is Outcome.LEFT_OVER
+    assert "IS NOT KNOWN, it may cost money: list iam roles was refused" in world.text
+    assert world.exists == [], "what it may, it removes"
+
+
+def test_an_api_with_faults_while_it_sweeps_does_not_let_an_orphan_stay(world: World) -> None:
+    world.exists = ["pool"]
+    world.silent = 1
+    course = down(world, is_torn=True, torn_until=world.now)
+    assert course.outcome is Outcome.DONE
+    assert "was not looked for: no answer" in world.text
+    assert world.exists == []
+
+
+def test_an_outage_of_half_an_hour_is_waited_out(world: World) -> None:
+    up(world, [], stays=True)
+    world.faults = [TRANSIENT] * 8
+    began = world.now
+    assert down(world).outcome is Outcome.DONE
+    assert 1000 < world.now - began < 2400
+    assert world.exists == []
+
+
+def test_who_does_not_want_to_wait_for_an_outage_may_give_up_at_any_time(world: World) -> None:
+    up(world, [], stays=True)
+    world.faults = [TRANSIENT] * 20
+    script: list[tuple[float, Event]] = [
+        (100, Interrupted()),
+        (101, NO),
+        (200, Interrupted()),
+        (201, YES),
+    ]
+    assert down(world, script).outcome is Outcome.ABANDONED
+    assert len(world.questions) == 2
+    assert "3 RESOURCES OF STACK web STILL EXIST" in world.text
+
+
+def test_after_a_no_the_next_ctrl_c_asks_again(world: World) -> None:
+    script: list[tuple[float, Event]] = [
+        (LATER_S, Interrupted()),
+        (LATER_S + 1, NO),
+        (LATER_S + 2, Interrupted()),
+        (LATER_S + 3, Interrupted()),
+        (LATER_S + 10, Interrupted()),
+        (LATER_S + 11, YES),
+    ]
+    course = up(world, script, ttl_s=3600)
+    assert course.outcome is Outcome.DONE
+    assert len(world.questions) == 3
+    assert world.now < 1_000_000 + 600
+
+
+@pytest.mark.parametrize("by_s", [-40 * 365 * 86_400.0, 3_600.0, 40 * 365 * 86_400.0])
+def test_a_clock_that_is_set_neither_ends_a_stack_nor_lets_it_live_longer(
+    world: World, by_s: float
+) -> None:
+    world.now += 50 * 365 * 86_400
+    began = world.now
+    course = up(world, [(LATER_S, ClockSet(by_s=by_s))], ttl_s=3600)
+    assert course.outcome is Outcome.DONE
+    assert 3600 <= world.now - by_s - began < 3600 + 60
+    assert f"the clock was set {'forward' if by_s > 0 else 'back'} by" in world.text
+    told = float(world.text.rpartition("it came to about ")[2].split()[0])
+    assert told == pytest.approx(0.0681, abs=0.002), "an hour's"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    ["CreateInstancePool: Conflict: quota exceeded", "invalid request: Precondition Failed: quota"],
+)
+def test_a_quota_that_is_used_up_is_told_with_the_next_step(world: World, refusal: str) -> None:
+    world.fails_at, world.failure = "server", refusal
+    up(world, [], can_ask=False)
+    said = world.text
+    assert said.index("a quota of the account is used up") < said.index(refusal)
+    assert "ask for more in the portal" in said
+
+
+def test_a_state_that_was_damaged_in_the_apply_does_not_hide_what_was_made(world: World) -> None:
+    world.fails_at, world.breaks_state = "server", True
+    course = up(world, [], ttl_s=36_000)
+    assert course.outcome is Outcome.LEFT_OVER
+    assert world.exists == [], "it was removed through the API"
+    assert "is damaged; put terraform.tfstate.backup in its place" in world.text
+
+
+def test_another_account_knows_nothing_of_a_stack(world: World) -> None:
+    up(world, [], stays=True)
+    assert session(world, []).knows_account()
+    world.exists.clear()
+    assert not session(world, []).knows_account()
+
+
 def test_an_apply_that_fails_asks_whether_to_destroy_what_it_made(world: World) -> None:
     world.fails_at = "server"
     course = up(world, [(LATER_S, YES)])
@@ -167,6 +305,7 @@ def test_faults_that_pass_are_waited_out_ever_longer(world: World) -> None:
     assert down(world).outcome is Outcome.DONE
     pauses = [each for each in world.said if "trying again" in each]
     assert [each.rpartition("in ")[2] for each in pauses] == ["5 s", "15 s", "30 s"]
+    assert journal_of(world) is None
 
 
 def test_a_refusal_is_not_tried_again_and_what_is_left_is_listed(world: World) -> None:
@@ -309,7 +448,6 @@ def test_whatever_happens_nothing_is_left_without_a_word(
         # Somebody ends it at last, or it would run for ever.
         script = [*happens, (400.0, Terminated())]
         course = up(world, script, ttl_s=ttl_s, can_ask=can_ask)
-        assert len(world.questions) <= 2
         assert course.outcome is not None
         if world.exists:
             assert "STILL EXIST" in world.text or course.outcome in {

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from exotide.stack.errors import CloudUnavailable, OperationFailed
 from exotide.stack.resources import INSTANCE, POOL, SECURITY_GROUP, Kind, Resource
-from exotide.up.course import Answered, Course, Event, Interrupted, Phase
+from exotide.up.course import Answered, ClockSet, Course, Event, Interrupted, Phase
 from exotide.up.hands import Hands
 from exotide.up.journal import Journal, Place, Process
-from exotide.up.leftovers import Leftover
+from exotide.up.leftovers import Found, Leftover
 from exotide.up.messages import Change, Message, Outputs, Summary, Trouble
 from exotide.up.session import Session
 
@@ -55,12 +55,20 @@ class World:
     """Ids that nobody can delete."""
     fails_at: str | None = None
     """The apply fails when it comes to this part."""
+    failure: str = "cut off"
+    """What Terraform says then."""
+    breaks_state: bool = False
+    """The state is damaged then."""
     orphans: bool = False
     """A part whose creation is cut off exists all the same."""
     faults: list[Trouble] = field(default_factory=list)
     """Each lets one destroy fail before it has done anything."""
     silent: int = 0
     """So many looks at the API get no answer."""
+    unseen: str = ""
+    """What the key may not list."""
+    made_at: dict[str, float] = field(default_factory=dict)
+    """When things were made by others, by id."""
     hours: float = 0.0
     said: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
@@ -143,7 +151,9 @@ class Run:
         if part == world.fails_at or self.is_told:
             if world.orphans:
                 world.exists.append(part)
-            self._fail(Trouble(is_error=True, summary="cut off", detail="", address=part))
+            if world.breaks_state:
+                (world.root / "terraform.tfstate").write_text('{"version": 4, "reso')
+            self._fail(Trouble(is_error=True, summary=world.failure, detail="", address=part))
             return
         world.exists.append(part)
         world.know([*world.known, part])
@@ -194,11 +204,13 @@ class FakeTerraform:
 class FakeCloud:
     world: World
 
-    def find(self, ids: Collection[str]) -> tuple[Leftover, ...]:
-        if self.world.silent:
-            self.world.silent -= 1
+    def find(self, ids: Collection[str], *, iam: bool) -> Found:
+        world = self.world
+        if world.silent:
+            world.silent -= 1
             raise CloudUnavailable("no answer")
-        return tuple(_leftover(each) for each in self.world.exists)
+        left = tuple(_leftover(each, world.made_at.get(each)) for each in world.exists)
+        return Found(left=left, unseen=world.unseen if iam else "")
 
     def remove(self, resource: Resource) -> None:
         if resource.id in self.world.stubborn:
@@ -215,8 +227,9 @@ class FakeCloud:
         """Nothing waits here."""
 
 
-def _leftover(part: str) -> Leftover:
-    return Leftover(resource=Resource(kind=PARTS[part][1], name=f"web-{part}", id=part))
+def _leftover(part: str, created_s: float | None) -> Leftover:
+    resource = Resource(kind=PARTS[part][1], name=f"web-{part}", id=part)
+    return Leftover(resource=resource, created_s=created_s)
 
 
 @dataclass
@@ -241,6 +254,9 @@ class FakeOperator:
         due: list[Event] = []
         while self.script and self.world.now - self.began >= self.script[0][0]:
             event = self.script.pop(0)[1]
+            if isinstance(event, ClockSet):
+                self.world.now += event.by_s
+                self.began += event.by_s
             if isinstance(event, Answered) and not self.is_asked:
                 continue
             if self.is_asked and isinstance(event, Answered | Interrupted):

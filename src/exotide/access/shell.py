@@ -8,6 +8,8 @@ too. A shell in which a part is left over would mix clouds; it is refused.
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,9 +17,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-
-from cryptography import x509
-from cryptography.x509.oid import NameOID
 
 from exotide.stack.settings import ZONE
 
@@ -32,6 +31,9 @@ LOCAL_AUTHORITY: Final = "exotide local cloud"
 DEFAULT_ZONE: Final = "at-vie-1"
 ENTER: Final = 'eval "$(exotide cloud env)"'
 """What sets a shell for a local cloud."""
+_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL
+)
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy")
 _TRUST: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _BYPASS: Final = ("NO_PROXY", "no_proxy")
@@ -106,13 +108,17 @@ def read_shell(
 
 
 def is_local_authority(file: str) -> bool:
-    """Whether a file holds the certificate of a local cloud's authority; one that is gone may."""
+    """
+    Whether a file holds the certificate of a local cloud's authority; one that is gone may.
+
+    The name is looked for in the bytes: this is no judgement of trust, and a system's bundle holds
+    certificates that no strict parser takes.
+    """
     try:
-        found = x509.load_pem_x509_certificates(Path(file).read_bytes())
+        blocks = _CERTIFICATE.findall(Path(file).read_bytes())
+        return any(LOCAL_AUTHORITY.encode() in b64decode(block) for block in blocks)
     except (OSError, ValueError):
         return Path(file).parts[-3:] == ("exotide", "ca", "ca.pem")
-    names = [each.subject.get_attributes_for_oid(NameOID.COMMON_NAME) for each in found]
-    return any(str(name.value).startswith(LOCAL_AUTHORITY) for each in names for name in each)
 
 
 def check_one_api(environ: Mapping[str, str]) -> None:

@@ -8,6 +8,8 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from .errors import NoAccess
 from .shell import Kind, Shell, public_endpoint
@@ -16,6 +18,13 @@ ANOTHER_ZONE: Final = "ch-gva-2"
 """The zone that official tools ask for what is of no zone."""
 TIMEOUT_S: Final = (5.0, 15.0)
 """To connect, and between two bytes of the answer."""
+_RETRIES: Final = Retry(
+    total=3,
+    connect=0,
+    backoff_factor=0.3,
+    status_forcelist=(500, 502, 503, 504),
+    raise_on_status=False,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +83,14 @@ def ask_zones(endpoint: str) -> Zones:
     """
     url = f"{endpoint.rstrip('/')}/zone"
     try:
-        answer = requests.get(url, timeout=TIMEOUT_S)
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
+            answer = session.get(url, timeout=TIMEOUT_S)
     except requests.RequestException as error:
         raise Silent(f"{endpoint} does not answer: {_reason(error)}") from error
+    if answer.status_code >= 500:
+        raise NoAccess(f"{endpoint} has a fault ({answer.status_code}); try again later")
     try:
         shown = answer.json()["zones"]
         found = {str(each["name"]): str(each["api-endpoint"]).rstrip("/") for each in shown}

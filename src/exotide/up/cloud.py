@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Protocol
 
 from exotide.stack.api import connect
 from exotide.stack.destroy import remove_whole
-from exotide.stack.errors import Refused
 from exotide.stack.resources import Resource
 from exotide.stack.settings import StackSettings
 from exotide.stack.waiting import Patience
 from exotide.stack.watch import Watch
 
-from .leftovers import Belonging, Leftover, find
+from .leftovers import Belonging, Found, find
 
 LOOK_EVERY_S = 10.0
 _REMOVE_WITHIN_S = 120.0
@@ -24,12 +22,13 @@ _REMOVE_WITHIN_S = 120.0
 class Cloud(Protocol):
     """Adapters: ApiCloud, and a scripted one in the tests. Its calls may take a while."""
 
-    def find(self, ids: Collection[str]) -> tuple[Leftover, ...]:
+    def find(self, ids: Collection[str], *, iam: bool) -> Found:
         """
         List everything of the stack that exists, in the order in which it can be removed.
 
         Args:
             ids: What the state knows; it belongs to the stack whatever its name.
+            iam: Whether it can have roles and keys.
 
         Raises:
             StackError: It could not look.
@@ -49,27 +48,31 @@ class Cloud(Protocol):
 
 
 class ApiCloud:
-    """The real one; leave it to end what it began."""
+    """
+    The real one; close it to end what it began.
+
+    Args:
+        settings: Their endpoint is that of the stack's zone.
+    """
 
     def __init__(self, settings: StackSettings) -> None:
-        self._given = settings
-        self._settings: StackSettings | None = None
+        self._settings = settings
         self._patience = Patience(limit_s=_REMOVE_WITHIN_S, stop=threading.Event())
         self._watch: Watch[int] | None = None
 
-    def find(self, ids: Collection[str]) -> tuple[Leftover, ...]:
+    def find(self, ids: Collection[str], *, iam: bool) -> Found:
         """List everything of the stack that exists."""
-        with connect(self._resolved()) as api:
-            return find(api, Belonging(name=self._given.name, ids=ids))
+        with connect(self._settings) as api:
+            return find(api, Belonging(name=self._settings.name, ids=ids), iam=iam)
 
     def remove(self, resource: Resource) -> None:
         """Remove one."""
-        with connect(self._resolved(), self._patience) as api:
+        with connect(self._settings, self._patience) as api:
             remove_whole(api, resource)
 
     def watch(self, pool_id: str) -> None:
         """Begin to look at the pool."""
-        settings = self._resolved()
+        settings = self._settings
 
         def look() -> int:
             with connect(settings) as api:
@@ -91,24 +94,3 @@ class ApiCloud:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-
-    def _resolved(self) -> StackSettings:
-        """
-        Find the zone's own endpoint, as the official clients do, unless none was named.
-
-        EXOSCALE_API_ENDPOINT may be that of another zone, whose pools are others.
-        """
-        if self._settings is None:
-            self._settings = self._given
-            if self._given.endpoint:
-                self._settings = replace(self._given, endpoint=self._of_zone())
-        return self._settings
-
-    def _of_zone(self) -> str:
-        with connect(self._given) as api:
-            zones = api.call("list_zones")["zones"]
-        for each in zones:
-            if each["name"] == self._given.zone:
-                return str(each["api-endpoint"])
-        known = ", ".join(each["name"] for each in zones)
-        raise Refused(f"zone {self._given.zone} is unknown there; known: {known}", status=404)

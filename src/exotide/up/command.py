@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console as RichConsole
 
-from exotide.stack.errors import SettingsError, StackError
-from exotide.stack.settings import StackSettings
+from exotide.access.errors import NoAccess
+from exotide.access.shell import check_agents
+from exotide.access.zones import Reached
+from exotide.complaint import complain
+from exotide.stack.api import Api, connect
+from exotide.stack.errors import StackError
 
-from . import options, state, text
-from .cloud import ApiCloud
-from .course import Course, Outcome, Phase, Question
-from .errors import Busy, CannotRun
-from .hands import Hands
-from .journal import Journal, Place, held
-from .operator import Console
-from .program import FoundRun, Program
-from .screen import Paper, opened_log
+from . import beginning, options, state, text
+from .course import Course, Outcome
+from .desk import Desk, opened
+from .errors import CannotRun
+from .gate import Gate
+from .journal import Journal
+from .module import Module
 from .session import BrokenOff, Session
 
 INTERRUPTED = Outcome.LEFT_RUNNING.exit_code
@@ -94,243 +94,149 @@ def down(
     return _guarded(lambda: _down(orphans=orphans, name=name, zone=zone, folder=folder))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Desk:
-    """All that both commands work with."""
-
-    operator: Console
-    place: Place
-    root: Path
-    credentials: options.Credentials
-    aside: ThreadPoolExecutor
-    paper: Paper
-
-    def program(self, journal: Journal) -> Program:
-        """Terraform, with the key in its environment."""
-        return Program(
-            path=Path(journal.program),
-            folder=self.root,
-            logs=self.place.folder,
-            environment=os.environ | self.credentials.environment(),
-        )
-
-    @contextmanager
-    def session(self, journal: Journal, *, sweeps: bool = False) -> Iterator[Session]:
-        """Give a session on a stack."""
-        try:
-            settings = StackSettings(
-                key=self.credentials.key,
-                secret=self.credentials.secret,
-                endpoint=os.environ.get("EXOSCALE_API_ENDPOINT", ""),
-                zone=journal.zone,
-                name=journal.name,
-            )
-        except SettingsError as error:
-            raise CannotRun(str(error)) from error
-        cloud = ApiCloud(settings)
-        hands = Hands(
-            terraform=self.program(journal),
-            cloud=cloud,
-            screen=self.paper,
-            now=self.operator.now,
-            place=self.place,
-            root=self.root,
-            aside=self.aside,
-            journal=journal,
-            sweeps=sweeps,
-        )
-        try:
-            yield Session(hands=hands, operator=self.operator, screen=self.paper)
-        finally:
-            cloud.close()
-
-
-@contextmanager
-def _desk(folder: Path | None) -> Iterator[_Desk]:
-    root = options.root(folder, here=Path.cwd())
-    credentials = options.credentials(os.environ)
-    with (
-        held(root) as place,
-        opened_log(place.folder) as log,
-        Console() as operator,
-        ThreadPoolExecutor(1) as aside,
-    ):
-        paper = Paper(RichConsole(), log, now=operator.now, hidden=credentials.secret)
-        try:
-            yield _Desk(
-                operator=operator,
-                place=place,
-                root=root,
-                credentials=credentials,
-                aside=aside,
-                paper=paper,
-            )
-        finally:
-            paper.close()
-
-
 def _up(ttl: str | None, *, detach: bool, given: tuple[str, ...], folder: Path | None) -> int:
     fresh = options.variables(given)
     ttl_s = None if ttl is None else options.ttl_s(ttl)
-    with _desk(folder) as desk:
-        journal, asked = _journal(desk, fresh), frozenset[Question]()
-        is_due = _is_due(desk, journal)
-        _see_to_its_end(desk, journal, is_wanted=not is_due)
-        _prepare(desk, journal)
+    with opened(folder) as desk:
+        journal = beginning.for_up(desk, fresh)
+        cloud = _reached(desk, journal)
+        now_s = desk.operator.now()
+        is_due = beginning.is_due(journal, now_s=now_s, cloud_s=cloud.time_s)
+        _see_to_its_end(desk, journal, cloud, is_wanted=not is_due)
+        module, journal, cloud = _prepare(desk, journal, cloud)
+        check_agents(desk.shell, module.agents_endpoint)
         if is_due:
-            course = _finish_destroy(desk, journal)
+            course = _finish_destroy(desk, journal, cloud)
             if course.outcome is not Outcome.DONE:
                 return _code(course)
-            journal, asked = _journal(desk, fresh), course.asked
+            journal = beginning.told_by(module, beginning.for_up(desk, fresh))
         if ttl is not None:
             deadline_s = None if ttl_s is None else desk.operator.now() + ttl_s
             journal = replace(journal, destroy_after=deadline_s)
         course = Course(
-            deadline_s=journal.destroy_after,
-            can_ask=desk.operator.can_ask,
-            stays=detach,
-            asked=asked,
+            deadline_s=journal.destroy_after, can_ask=desk.operator.can_ask, stays=detach
         )
-        return _make(desk, journal, course)
+        return _make(desk, journal, cloud, module, course)
 
 
-def _make(desk: _Desk, journal: Journal, course: Course) -> int:
+def _make(desk: Desk, journal: Journal, cloud: Reached, module: Module, course: Course) -> int:
     before = desk.place.load()
-    with desk.session(journal) as session:
-        session.hands.proven = {} if before is None else before.variables
+    with desk.session(journal, cloud) as session, connect(desk.settings(journal, cloud)) as api:
+        _check_account(desk, session, before)
+        hands = session.hands
+        hands.proven = {} if before is None else before.variables
+        hands.journal = replace(journal, key=desk.key.key)
+        gate = Gate(api=api, module=module, known=state.load(desk.root))
+        with _agents(desk, journal, cloud, module) as agents:
+            for line in gate.opened(agents):
+                desk.paper.say(line)
         if not session.clear():
             return Outcome.LEFT_OVER.exit_code
+        hands.journal = _sized(desk, hands.journal, gate)
         return _code(session.up(course))
 
 
+def _sized(desk: Desk, journal: Journal, gate: Gate) -> Journal:
+    """Lower the largest size to what the quota leaves, and say so."""
+    size = gate.size(before=gate.known.max_size(), lowered_from=journal.lowered_from)
+    if size.remark:
+        desk.paper.say(size.remark)
+    wanted = gate.module.max_size
+    if size.max_size == wanted:
+        return replace(journal, max_size=0, lowered_from=0)
+    return replace(journal, max_size=size.max_size, lowered_from=wanted)
+
+
+@contextmanager
+def _agents(desk: Desk, journal: Journal, cloud: Reached, module: Module) -> Iterator[Api | None]:
+    """Give a client with the key that the agents are given, as far as it is known here."""
+    pair = options.agents_key(os.environ)
+    if module.makes_keys or pair is None:
+        yield None
+        return
+    key, secret = pair
+    with connect(replace(desk.settings(journal, cloud), key=key, secret=secret)) as api:
+        yield api
+
+
 def _down(*, orphans: bool, name: str | None, zone: str | None, folder: Path | None) -> int:
-    with _desk(folder) as desk:
-        given = {"name": name, "zone": zone}
-        is_ours = desk.place.load() is not None or not state.load(desk.root).is_empty
-        journal = _journal(desk, {}, named={key: each for key, each in given.items() if each})
-        _see_to_its_end(desk, journal, is_wanted=False)
+    with opened(folder) as desk:
+        named = {key: each for key, each in (("name", name), ("zone", zone)) if each}
+        before = desk.place.load()
+        is_ours = before is not None or not state.load(desk.root).is_empty
+        journal = beginning.for_down(desk, named)
+        cloud = _reached(desk, journal)
+        _see_to_its_end(desk, journal, cloud, is_wanted=False)
         if not state.load(desk.root).is_empty:
-            _prepare(desk, journal)
-        with desk.session(journal, sweeps=orphans) as session:
+            _, journal, cloud = _prepare(desk, journal, cloud)
+        with desk.session(journal, cloud, sweeps=orphans) as session:
+            _check_account(desk, session, before)
             course = session.down(Course(can_ask=desk.operator.can_ask))
         if not is_ours:
             desk.place.forget()  # what was found is not this folder's
         return _code(course)
 
 
-def _journal(
-    desk: _Desk, fresh: Mapping[str, str], *, named: Mapping[str, str] | None = None
-) -> Journal:
-    """
-    Give what is known of the stack, or begin to know it; nothing is written yet.
-
-    Args:
-        fresh: Variables of this run, beside those of earlier ones.
-        named: The name and the zone of a stack that this folder may not know.
-    """
-    before, known = _before(desk), state.load(desk.root)
-    variables = {**({} if before is None else before.variables), **fresh}
-    told = variables | dict(named or {})
-    defaults = (
-        {"name": options.DEFAULT_NAME, "zone": options.DEFAULT_ZONE}
-        if before is None
-        else {"name": before.name, "zone": before.zone}
-    )
-    name, zone = (
-        options.chosen(each, given=told, environ=os.environ, known=known, default=default)
-        for each, default in defaults.items()
-    )
-    endpoint = options.endpoint(os.environ, zone=zone)
-    if before is None:
-        since = text.unix_s(known.created_at()) or desk.operator.now()
-        return Journal(
-            phase=Phase.APPLYING,
-            since=since,
-            name=name,
-            zone=zone,
-            endpoint=endpoint,
-            program=_found_program(
-                before=None, is_needed=bool(fresh) or named is None or not known.is_empty
-            ),
-            variables=variables,
-            counted_at=since,
-        )
-    _check_same(before, endpoint=endpoint, named=named or {}, file=desk.place.file)
-    program = _found_program(before=before.program, is_needed=named is None or not known.is_empty)
-    return replace(before, name=name, zone=zone, program=program, variables=variables)
+def _reached(desk: Desk, journal: Journal) -> Reached:
+    try:
+        cloud = desk.reach(journal.zone)
+    except NoAccess as error:
+        raise CannotRun(f"{error}{beginning.gone_cloud(desk)}") from error
+    if desk.key.remark:
+        desk.paper.say(desk.key.remark)
+    return cloud
 
 
-def _before(desk: _Desk) -> Journal | None:
-    """Read the journal, unless its stack has gone by other hands."""
-    journal = desk.place.load()
-    if journal is None or journal.is_torn or journal.phase is not Phase.RUNNING:
-        return journal
-    return None if state.load(desk.root).is_empty else journal
-
-
-def _found_program(*, before: str | None, is_needed: bool) -> str:
-    return str(options.program(os.environ, before=before)) if is_needed else ""
-
-
-def _check_same(before: Journal, *, endpoint: str, named: Mapping[str, str], file: Path) -> None:
-    for what, each in named.items():
-        if each != getattr(before, what):
-            raise CannotRun(
-                f"--{what} {each}: the stack of this folder has {what} {getattr(before, what)}; "
-                "use another folder, or leave the option out"
-            )
-    if endpoint != before.endpoint:
+def _check_account(desk: Desk, session: Session, before: Journal | None) -> None:
+    """See that another key than before is of the same account."""
+    if before is None or before.key in {"", desk.key.key} or state.load(desk.root).is_empty:
+        return
+    if not session.knows_account():
         raise CannotRun(
-            f"this stack was made at {before.endpoint}, and this shell uses {endpoint}, where "
-            "Terraform would find nothing of it and forget it; set EXOSCALE_API_ENDPOINT as "
-            'before (local cloud: eval "$(exotide cloud env)"). If that cloud no longer exists, '
-            f"remove {file} and {state.FILE}"
+            f"the stack was made with key {before.key}, and the account of key {desk.key.key} has "
+            f"nothing of it; nothing was done. Use a key of the same account. If the stack has "
+            f"really gone, remove {desk.place.file} and {desk.root / state.FILE}"
         )
 
 
-def _is_due(desk: _Desk, journal: Journal) -> bool:
-    """Whether a destroy was begun before, or should have been."""
-    due_s = journal.destroy_after
-    is_over = due_s is not None and due_s <= desk.operator.now()
-    return is_over or journal.phase is Phase.DESTROYING
-
-
-def _finish_destroy(desk: _Desk, journal: Journal) -> Course:
+def _finish_destroy(desk: Desk, journal: Journal, cloud: Reached) -> Course:
     due_s = journal.destroy_after
     is_over = due_s is not None and due_s <= desk.operator.now()
     why = f"its time to live was over at {text.moment(due_s or 0)}"
     why = why if is_over else "an earlier destroy did not get to its end"
     desk.paper.say(f"stack {journal.name} is destroyed first, as {why}; then it is made anew")
-    with desk.session(journal) as session:
+    with desk.session(journal, cloud) as session:
+        _check_account(desk, session, journal)
         return session.down(Course(can_ask=desk.operator.can_ask))
 
 
-def _see_to_its_end(desk: _Desk, journal: Journal, *, is_wanted: bool) -> None:
+def _see_to_its_end(desk: Desk, journal: Journal, cloud: Reached, *, is_wanted: bool) -> None:
     """Wait for a Terraform of an earlier run; raises BrokenOff, and Busy for anyone else's."""
-    process, lock = journal.terraform, state.lock(desk.root)
-    if process is not None and process.is_alive:
-        desk.paper.say(f"a terraform of an earlier run still works (process {process.pid})")
-        with desk.session(journal) as session:
-            session.finish(FoundRun(process, desk.place.folder), stop=not is_wanted)
+    run = beginning.found_run(desk, journal)
+    if run is None:
+        beginning.check_idle(desk)
         return
-    if lock.holder is not None:
-        raise Busy(
-            f"process {lock.holder} works on {desk.root / state.FILE} ({lock.told}); wait for its "
-            f"end, or let it stop safely: kill -INT {lock.holder}"
-        )
-    if lock.told:
-        desk.paper.say(
-            f"an earlier terraform was killed ({lock.told}); its lock on the state ended with it"
-        )
+    with desk.session(journal, cloud) as session:
+        session.finish(run, stop=not is_wanted)
 
 
-def _prepare(desk: _Desk, journal: Journal) -> None:
-    desk.paper.say(
-        f"stack {journal.name} in {journal.zone} at {journal.endpoint}, by {journal.program} "
-        f"in {desk.root}"
-    )
-    for line in desk.program(journal).prepare():
+def _prepare(desk: Desk, journal: Journal, cloud: Reached) -> tuple[Module, Journal, Reached]:
+    """Make Terraform ready; what it says of the variables holds, of those in files too."""
+    desk.paper.say(f"stack {journal.name}, by {journal.program} in {desk.root}")
+    program = desk.program(journal, cloud)
+    for line in program.prepare():
         desk.paper.say(line)
+    desk.check_provider()
+    module = program.evaluated(journal.variables)
+    if module is None:
+        told = {**options.from_environment(os.environ), **journal.variables}
+        module = Module.guessed(journal.name, journal.zone, told)
+    told_of = beginning.told_by(module, journal)
+    if (told_of.name, told_of.zone) != (journal.name, journal.zone):
+        desk.paper.say(f"by its variables it is stack {told_of.name} in {told_of.zone}")
+    if told_of.zone != journal.zone:
+        cloud = _reached(desk, told_of)
+    return module, told_of, cloud
 
 
 def _code(course: Course) -> int:
@@ -341,9 +247,8 @@ def _code(course: Course) -> int:
 def _guarded(work: Callable[[], int]) -> int:
     try:
         return work()
-    except (CannotRun, StackError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    except (CannotRun, NoAccess, StackError) as error:
+        return complain(str(error), code=2)
     except (BrokenOff, KeyboardInterrupt):
         sys.stderr.write("interrupted before anything was begun\n")
         return INTERRUPTED

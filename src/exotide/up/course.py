@@ -4,9 +4,9 @@ What a run of `exotide up` does next: PURE. Time is an argument; terminal and Te
     APPLYING ──applied──► RUNNING ──yes, time to live over──► DESTROYING ──destroyed──► ENDED
         └── told to stop ──applied──► DESTROYING, or ENDED ◄── leave ── RUNNING
 
-Rules that the properties hold it to: at most one question of each kind; Terraform is told to stop
-once, as a second signal would make it drop what it is doing; nothing is destroyed without a yes, a
-time to live, or `exotide down`.
+Rules that the properties hold it to: each Ctrl-C asks or answers no, so that a number of them does
+no harm; Terraform is told to stop once, as a second signal would make it drop what it is doing;
+nothing is destroyed without a yes, a time to live, or `exotide down`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 
 class Question(StrEnum):
-    """What the operator can be asked, once each."""
+    """What the operator can be asked, one at a time."""
 
     DESTROY = "destroy"
     ABANDON = "abandon"
@@ -37,6 +37,7 @@ class Next(StrEnum):
 
     DESTROY = "destroy"
     LEAVE = "leave"
+    ABANDON = "abandon"
 
 
 class Outcome(StrEnum):
@@ -85,6 +86,13 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockSet:
+    """Somebody set the clock of `now`, by so many seconds; no time has passed by that."""
+
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The operator answered the open question."""
 
@@ -111,7 +119,9 @@ class Destroyed:
     """Nothing is left, by the state and by the API."""
 
 
-Event: TypeAlias = Interrupted | Terminated | HungUp | Passed | Answered | Applied | Destroyed
+Event: TypeAlias = (
+    Interrupted | Terminated | HungUp | Passed | ClockSet | Answered | Applied | Destroyed
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +137,6 @@ class Course:
     """A stack that was applied is left running (`--detach`)."""
     question: Question | None = None
     """The open one."""
-    asked: frozenset[Question] = frozenset()
     then: Next | None = None
     """Set once Terraform was told to stop."""
     has_failed: bool = False
@@ -163,26 +172,24 @@ def advance(course: Course, event: Event, *, now: float) -> Step:
             step = _without_asking(replace(course, can_ask=False))
         case Passed():
             step = _passed(course, now)
+        case ClockSet():
+            step = _moved(course, by_s=event.by_s), ()
     return step
 
 
 def _interrupted(course: Course) -> Step:
     if course.question is not None:
         return _answered(course, yes=False)
-    if course.is_going:
-        return _ask(course, Question.ABANDON)
-    if course.then is Next.LEAVE:
+    if course.then in {Next.LEAVE, Next.ABANDON}:
         return course, ()
-    if course.can_ask and Question.DESTROY not in course.asked:
-        return _ask(course, Question.DESTROY)
+    if course.can_ask:
+        return _ask(course, Question.ABANDON if course.is_going else Question.DESTROY)
     return _without_asking(course)
 
 
 def _ask(course: Course, question: Question) -> Step:
-    if not course.can_ask or question in course.asked:
-        return course, ()
     action = Action.ASK_DESTROY if question is Question.DESTROY else Action.ASK_ABANDON
-    return replace(course, question=question, asked=course.asked | {question}), (action,)
+    return replace(course, question=question), (action,)
 
 
 def _answered(course: Course, *, yes: bool) -> Step:
@@ -212,6 +219,12 @@ def _passed(course: Course, now: float) -> Step:
     return _without_asking(course)
 
 
+def _moved(course: Course, *, by_s: float) -> Course:
+    """Keep the time that is left."""
+    deadline_s = course.deadline_s
+    return course if deadline_s is None else replace(course, deadline_s=deadline_s + by_s)
+
+
 def _applied(course: Course, event: Applied) -> Step:
     deadline_s = course.deadline_s if event.deadline_s is None else event.deadline_s
     course = replace(course, phase=Phase.RUNNING, deadline_s=deadline_s)
@@ -231,7 +244,7 @@ def _failed(course: Course, event: Applied) -> Step:
         return _without_asking(course)
     if course.question is not None:
         return course, ()
-    if course.can_ask and Question.DESTROY not in course.asked:
+    if course.can_ask:
         return _ask(course, Question.DESTROY)
     return _ended(course, Outcome.FAILED)
 
@@ -239,14 +252,14 @@ def _failed(course: Course, event: Applied) -> Step:
 def _stopped(course: Course) -> Step:
     if course.then is Next.DESTROY:
         return replace(course, phase=Phase.DESTROYING, then=None), (Action.DESTROY,)
-    was_abandoned = Question.ABANDON in course.asked
+    was_abandoned = course.then is Next.ABANDON
     return _ended(course, Outcome.ABANDONED if was_abandoned else Outcome.LEFT_RUNNING)
 
 
 def _destroyed(course: Course, event: Destroyed) -> Step:
     if event.is_all:
         return _ended(course, Outcome.FAILED if course.has_failed else Outcome.DONE)
-    was_stopped = course.then is Next.LEAVE
+    was_stopped = course.then is Next.ABANDON
     return _ended(course, Outcome.ABANDONED if was_stopped else Outcome.LEFT_OVER)
 
 
@@ -264,7 +277,7 @@ def _leave(course: Course) -> Step:
 
 def _abandon(course: Course) -> Step:
     was_told = course.then is not None
-    return replace(course, then=Next.LEAVE), () if was_told else (Action.STOP,)
+    return replace(course, then=Next.ABANDON), () if was_told else (Action.STOP,)
 
 
 def _withdrawn(course: Course) -> Step:

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
 from exotide.cost.prices import StackPrices, UnknownPrice, stack_prices
-from exotide.stack.errors import CloudUnavailable, StackError
+from exotide.stack.errors import AccessDenied, CloudUnavailable, StackError
 
 from . import state, text
 from .cloud import Cloud
 from .course import Applied, Destroyed, Event, Phase
 from .errors import CannotRun
 from .journal import Journal, Place
-from .leftovers import Leftover
+from .leftovers import Found, Leftover
 from .messages import Change, Message, Outputs, Summary, Trouble, Working, pause_s
 from .meter import Meter
 from .program import Run, Terraform
@@ -34,6 +34,7 @@ Work: TypeAlias = Generator[None, None, T]
 _LOOKS_AFTER_S: Final = (2.0, 4.0, 8.0, 16.0)
 """What has been deleted may be listed for a moment longer."""
 _LEAVING: Final = {"destroying", "deleting", "stopping", "stopped"}
+_ACCESS: Final = {"exoscale_iam_role", "exoscale_iam_api_key"}
 _HALTED: Final = "execution halted"
 _POOL: Final = "exoscale_instance_pool"
 _SERVER: Final = "exoscale_compute_instance"
@@ -42,6 +43,15 @@ _WHOLE_S: Final = 0.1
 Terraform drops the fraction of a second from the sum of creation and time to live; with this, a
 fraction lost in the hours does not make it a second earlier, which would be a change of the stack.
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What bears the stack's names although the stack is about to be made."""
+
+    found: tuple[Leftover, ...] = ()
+    why: str = text.NOT_OURS
+    """Why it is there still, and the next step."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +85,8 @@ class Hands:
     _has_changed: bool = False
     _errors: list[Trouble] = field(default_factory=list)
     _ids: frozenset[str] = frozenset()
+    _has_had_access: bool = False
+    """The state has known roles or keys."""
 
     def applying(self) -> Work[Event]:
         """Make the stack, or finish it."""
@@ -92,7 +104,8 @@ class Hands:
             self.screen.say("" if outputs is None else text.table(outputs))
         elif not self._has_changed:
             self.keep(variables=self.proven)  # a wrong value must not be in the way of a destroy
-        is_something = any(each.is_in_cloud for each in known.resources)
+        # A state that cannot be read any more hides what was made, and that costs all the same.
+        is_something = bool(self._damage) or any(each.is_in_cloud for each in known.resources)
         return Applied(is_whole=is_whole, is_something=is_something, deadline_s=deadline_s)
 
     def destroying(self) -> Work[Event]:
@@ -103,7 +116,7 @@ class Hands:
             yield from self._sweep()
         yield from self._attempts()
         left, fault = yield from self._looks()
-        if left and self.sweeps and not self.is_stopping:
+        if left and (self.journal.is_torn or self.sweeps) and not self.is_stopping:
             yield from self._sweep()
             left, fault = yield from self._looks()
         known = self._known()
@@ -128,7 +141,8 @@ class Hands:
             self.screen.say(f"terraform ended with status {status}: {run.complaint()}", loud=True)
         self._run = None
         self.under_way.clear()
-        self.keep(terraform=None)
+        made_until = self.now() if self.journal.phase is Phase.APPLYING else 0.0
+        self.keep(terraform=None, torn_until=max(self.journal.torn_until, made_until))
         return outputs
 
     def stop(self) -> None:
@@ -145,26 +159,60 @@ class Hands:
         self._run.interrupt()
         self.screen.say(f"terraform (process {told.pid}) stops as soon as it safely can")
 
+    def shift(self, by_s: float) -> None:
+        """Keep all spans of time although somebody set the clock, and say so."""
+        journal, way = self.journal, "forward" if by_s > 0 else "back"
+        self.screen.say(f"the clock was set {way} by {text.span(abs(by_s))}; no span changes by it")
+        self.began_s += by_s
+        self.under_way = {each: since_s + by_s for each, since_s in self.under_way.items()}
+        if self.meter is not None:
+            self.meter = replace(self.meter, at_s=self.meter.at_s + by_s)
+        due_s = journal.destroy_after
+        self.keep(
+            since=journal.since + by_s,
+            destroy_after=None if due_s is None else due_s + by_s,
+            counted_at=journal.counted_at + by_s,
+        )
+
     def is_empty(self) -> bool:
         """Whether the state knows nothing."""
         return self._known().is_empty and not self._damage
 
-    def clearing(self) -> Work[tuple[Leftover, ...]]:
+    def clearing(self) -> Work[Left]:
         """
         Remove what an apply made that did not get to its end; give what else bears the names.
 
         It was never in service, and Terraform, which does not know it, would make it a second time.
         Raises StackError.
         """
-        left = yield from self._beside(self._unknown)
-        if left and self.journal.is_torn:
-            yield from self._removing(left)
-            left = yield from self._beside(self._unknown)
-        return left
+        found = yield from self._beside(self._unknown)
+        _check_seen(found)
+        if not found.left or not self.journal.is_torn:
+            return Left(found=found.left)
+        if self._is_others(found):
+            return Left(found=found.left, why=text.YOUNGER)
+        yield from self._removing(found.left)
+        found = yield from self._beside(self._unknown)
+        _check_seen(found)
+        return Left(found=found.left, why=text.RESISTS)
 
     def fragments(self) -> tuple[Leftover, ...]:
         """What a broken apply made and does not know; raises StackError."""
-        return self._unknown() if self.journal.is_torn else ()
+        found = self._unknown() if self.journal.is_torn else Found()
+        _check_seen(found)
+        return found.left
+
+    def knows_account(self) -> Work[bool]:
+        """
+        Tell whether this account has anything of what the state knows.
+
+        Raises StackError.
+        """
+        known = self._known()
+        found = yield from self._beside(
+            lambda: self.cloud.find(known.ids, iam=self._has_access(known))
+        )
+        return any(each.resource.id in known.ids for each in found.left)
 
     def keep(self, **changes: Any) -> None:
         """Write the journal."""
@@ -191,6 +239,8 @@ class Hands:
     def _variables(self) -> Iterator[tuple[str, str]]:
         """Give those of --var, and the time to live as the module counts it: from the creation."""
         yield from self.journal.variables.items()
+        if self.journal.max_size:
+            yield "max_size", str(self.journal.max_size)
         if self.journal.destroy_after is not None:
             created_s = text.unix_s(self._known().created_at()) or self.now()
             ttl_s = max(self.journal.destroy_after - created_s, 0) + _WHOLE_S
@@ -213,9 +263,20 @@ class Hands:
 
     def _sweep(self) -> Work[None]:
         try:
-            yield from self._removing((yield from self._beside(self._unknown)))
+            found = yield from self._beside(self._unknown)
         except StackError as error:
             self.screen.say(f"what the state does not know was not looked for: {error}")
+            return
+        if self.sweeps or not self._is_others(found):
+            yield from self._removing(found.left)
+
+    def _is_others(self, found: Found) -> bool:
+        """
+        Tell whether what no state knows is somebody else's.
+
+        After an apply that broke off the names are free again, for whoever is next to take them.
+        """
+        return found.is_younger(self.journal.torn_until)
 
     def _removing(self, left: Iterable[Leftover]) -> Work[None]:
         """Remove what the state does not know; what resists is told, and stays."""
@@ -229,18 +290,26 @@ class Hands:
             else:
                 self.screen.say(f"  removed    {each.resource}, which no state knew")
 
-    def _unknown(self) -> tuple[Leftover, ...]:
+    def _unknown(self) -> Found:
         """What bears the stack's names and is not in the state; raises StackError."""
-        ids = self._known().ids
-        return tuple(each for each in self.cloud.find(()) if each.resource.id not in ids)
+        known = self._known()
+        found = self.cloud.find((), iam=self._has_access(known))
+        left = tuple(each for each in found.left if each.resource.id not in known.ids)
+        return replace(found, left=left)
+
+    def _has_access(self, known: State) -> bool:
+        """Whether roles and keys can be of this stack; a key without iam may not list them."""
+        return self.journal.makes_keys or any(each.type in _ACCESS for each in known.resources)
 
     def _looks(self) -> Work[tuple[tuple[Leftover, ...], str]]:
         """Look for what is left, again if it may be about to go; and say why it could not look."""
         left: tuple[Leftover, ...] = ()
         fault = ""
+        iam = self._has_access(self._known()) or self._has_had_access
         for wait in (*_LOOKS_AFTER_S, None):
             try:
-                left, fault = (yield from self._beside(lambda: self.cloud.find(self._ids))), ""
+                found = yield from self._beside(lambda: self.cloud.find(self._ids, iam=iam))
+                left, fault = found.left, found.unseen
                 is_settled = not any(each.state in _LEAVING for each in left)
             except StackError as error:
                 fault, is_settled = str(error), not isinstance(error, CloudUnavailable)
@@ -269,6 +338,8 @@ class Hands:
                 self.under_way.pop(message.address, None)
                 self.screen.say(text.change(message))
             case Trouble(is_error=True) if not (self.is_stopping and message.summary == _HALTED):
+                if message.is_quota and not any(each.is_quota for each in self._errors):
+                    self.screen.say(text.QUOTA, loud=True)
                 self._errors.append(message)
                 self.screen.say(str(message), loud=True)
             case Summary() if message.operation != "plan":
@@ -290,6 +361,7 @@ class Hands:
             self._damage = str(error)
             return State()
         self._ids |= known.ids
+        self._has_had_access |= any(each.type in _ACCESS for each in known.resources)
         return known
 
     def _count(self, known: State) -> None:
@@ -305,6 +377,11 @@ class Hands:
                 at_s=self.journal.counted_at,
             ).until(self.now())
         self.cloud.watch(pool.id)
+
+
+def _check_seen(found: Found) -> None:
+    if found.unseen:
+        raise AccessDenied(found.unseen)
 
 
 def _prices(pool: Known, server: Known | None) -> StackPrices | None:

@@ -63,6 +63,14 @@ class Journal:
     """Terraform or OpenTofu, by path."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """What --var gave; they hold until the stack is gone."""
+    key: str = ""
+    """The API key that it was made with, without its secret. Empty: not known."""
+    makes_keys: bool = True
+    """Whether the stack makes its agents' keys, so that roles and keys may be left of it."""
+    max_size: int = 0
+    """To what the quota has lowered the pool's largest size. 0: as the variables say."""
+    lowered_from: int = 0
+    """What the variables say, if it was lowered."""
     spent_eur: float = 0.0
     counted_at: float
     """Until when the cost was added up."""
@@ -72,6 +80,8 @@ class Journal:
     An apply did not get to its end. The stack's names were free before it, so that what now bears
     them and is not in the state was made by it.
     """
+    torn_until: float = 0.0
+    """When that apply can have made something last; what is younger is somebody else's."""
     terraform: Process | None = None
 
 

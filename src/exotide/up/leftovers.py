@@ -7,13 +7,14 @@ may exist although no state knows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from exotide.cost.prices import LOAD_BALANCER_PER_HOUR, UnknownPrice, server_per_hour
 from exotide.stack.api import Api, Json
-from exotide.stack.errors import NotFound
+from exotide.stack.errors import AccessDenied, NotFound
 from exotide.stack.resources import (
     BALANCER,
     INSTANCE,
@@ -24,9 +25,9 @@ from exotide.stack.resources import (
     STACK_LABEL,
     Kind,
     Resource,
-    listed,
 )
 
+CLOCKS_S: Final = 600.0
 _GONE: Final = {"destroyed", "expunging"}
 _COMMANDS: Final = {
     POOL.label: "exo compute instance-pool delete",
@@ -50,6 +51,8 @@ class Leftover:
     """Such as how many members a pool has."""
     state: str = ""
     """As the API names it, where it is not `running`."""
+    created_s: float | None = None
+    """Unix time of its creation. None: the API does not tell."""
 
     @property
     def cost(self) -> str:
@@ -64,6 +67,20 @@ class Leftover:
         label = self.resource.kind.label
         where = f" -z {zone}" if label in _ZONAL else ""
         return f"{_COMMANDS[label]} {self.resource.id}{where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was found, and where it could not be looked."""
+
+    left: tuple[Leftover, ...] = ()
+    unseen: str = ""
+    """What the key may not list, and the refusal. Empty: everything was looked at."""
+
+    def is_younger(self, than_s: float) -> bool:
+        """Whether something of it was made after a moment; clocks may differ by some minutes."""
+        made = (each.created_s for each in self.left)
+        return any(each is not None and each > than_s + CLOCKS_S for each in made)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,38 +100,67 @@ class Belonging:
         )
 
 
-def find(api: Api, belonging: Belonging) -> tuple[Leftover, ...]:
-    """List what exists, in the order in which it can be removed; raises StackError."""
-    name = belonging.name
-    pools = [each for each in listed(api, POOL) if belonging.has(each, name)]
+def find(api: Api, belonging: Belonging, *, iam: bool = True) -> Found:
+    """
+    List what exists, in the order in which it can be removed.
+
+    Args:
+        iam: Whether the stack can have roles and keys.
+
+    Raises:
+        StackError: The API cannot be asked; that the key may not list something is told.
+    """
+    name, looking = belonging.name, _Looking(api=api)
+    all_servers = looking.at(INSTANCE)
+    pools = [each for each in looking.at(POOL) if belonging.has(each, name)]
     in_pools = {each["id"] for each in pools}
     servers = [
         each
-        for each in listed(api, INSTANCE)
+        for each in all_servers
         if each.get("manager", {}).get("id") not in in_pools
         and belonging.has(each, f"{name}-monitoring")
     ]
     types = _types(api) if pools or servers else {}
-    agents = [f"{name}-{agent}" for agent in ("servicediscovery", "autoscaler")]
-    roles = [each for each in listed(api, ROLE) if belonging.has(each, *agents)]
+    access = _access(looking, belonging) if iam else ()
+    groups = (f"{name}-members", f"{name}-monitoring")
+    left = (
+        *_priced_servers(api, servers, types),
+        *access,
+        *_balancers(each for each in looking.at(BALANCER) if belonging.has(each, name)),
+        *(_pool(each, types, all_servers) for each in pools),
+        *_plain(
+            SECURITY_GROUP,
+            (each for each in looking.at(SECURITY_GROUP) if belonging.has(each, *groups)),
+        ),
+    )
+    return Found(left=left, unseen="; ".join(looking.refusals))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looking:
+    """Goes through lists; one that the key may not see does not hide the others."""
+
+    api: Api
+    refusals: list[str] = field(default_factory=list)
+
+    def at(self, kind: Kind) -> list[Json]:
+        try:
+            return list(self.api.call(kind.list_operation).get(kind.plural_key, []))
+        except AccessDenied as error:
+            self.refusals.append(str(error))
+            return []
+
+
+def _access(looking: _Looking, belonging: Belonging) -> tuple[Leftover, ...]:
+    agents = [f"{belonging.name}-{agent}" for agent in ("servicediscovery", "autoscaler")]
+    roles = [each for each in looking.at(ROLE) if belonging.has(each, *agents)]
     role_ids = {each["id"] for each in roles}
     keys = [
         each
-        for each in listed(api, KEY)
+        for each in looking.at(KEY)
         if each.get("role-id") in role_ids or belonging.has(each, *agents, id_key=KEY.id_key)
     ]
-    groups = (f"{name}-members", f"{name}-monitoring")
-    return (
-        *_priced_servers(api, servers, types),
-        *_plain(KEY, keys),
-        *_plain(ROLE, roles),
-        *_balancers(each for each in listed(api, BALANCER) if belonging.has(each, name)),
-        *(_pool(each, types) for each in pools),
-        *_plain(
-            SECURITY_GROUP,
-            (each for each in listed(api, SECURITY_GROUP) if belonging.has(each, *groups)),
-        ),
-    )
+    return (*_plain(KEY, keys), *_plain(ROLE, roles))
 
 
 def _plain(kind: Kind, items: Iterator[Json] | list[Json]) -> Iterator[Leftover]:
@@ -129,17 +175,22 @@ def _balancers(items: Iterator[Json]) -> Iterator[Leftover]:
             resource=Resource(kind=BALANCER, name=each["name"], id=each["id"]),
             per_hour=LOAD_BALANCER_PER_HOUR,
             state=_state(each),
+            created_s=_created_s(each),
         )
 
 
-def _pool(pool: Json, types: Mapping[str, str]) -> Leftover:
+def _pool(pool: Json, types: Mapping[str, str], servers: Iterable[Json] = ()) -> Leftover:
+    """A pool has no date, but its oldest member does."""
     size = int(pool.get("size", 0))
     each_per_hour = _server_per_hour(pool, types)
+    members = (each for each in servers if each.get("manager", {}).get("id") == pool["id"])
+    dates = [_created_s(each) for each in members]
     return Leftover(
         resource=Resource(kind=POOL, name=pool["name"], id=pool["id"]),
         per_hour=None if each_per_hour is None else size * each_per_hour,
-        note=f"{size} members",
+        note=f"{size} member{'' if size == 1 else 's'}",
         state=_state(pool),
+        created_s=min((each for each in dates if each is not None), default=None),
     )
 
 
@@ -155,7 +206,15 @@ def _priced_servers(api: Api, servers: list[Json], types: Mapping[str, str]) -> 
             resource=Resource(kind=INSTANCE, name=each["name"], id=each["id"]),
             per_hour=_server_per_hour(full, types),
             state=_state(each),
+            created_s=_created_s(full),
         )
+
+
+def _created_s(item: Json) -> float | None:
+    try:
+        return datetime.fromisoformat(str(item.get("created-at"))).timestamp()
+    except ValueError:
+        return None
 
 
 def _state(item: Json) -> str:

@@ -16,8 +16,13 @@ _DONE: Final = {
     "read": "read",
 }
 
-PAUSES_S: Final = (5.0, 15.0, 30.0)
-"""Before the second and each later attempt; the provider itself has tried for 15 s each time."""
+PAUSES_S: Final = (5.0, 15.0, 30.0, 60.0, 120.0, *(300.0,) * 3, *(600.0,) * 4)
+"""
+Before the second and each later attempt: an hour in all, since what is not destroyed costs money,
+and nobody may be there to try again. The provider itself has tried for 15 s each time.
+"""
+_QUOTA: Final = re.compile(r"\bquotas?\b", re.IGNORECASE)
+"""The cloud refuses with 409 or 412 what a quota does not leave; the word is in both."""
 _TRANSIENT: Final = re.compile(
     r"giving up after|connection (refused|reset)|connection timed out|i/o timeout|timeout exceeded"
     r"|deadline exceeded|no such host|network is unreachable|unexpected EOF|TLS handshake"
@@ -58,6 +63,11 @@ class Trouble:
     summary: str
     detail: str
     address: str
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether a quota of the account is used up."""
+        return bool(_QUOTA.search(f"{self.summary} {self.detail}"))
 
     def __str__(self) -> str:
         where = f" ({self.address})" if self.address else ""

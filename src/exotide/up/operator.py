@@ -12,7 +12,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Final, Protocol, Self
 
-from .course import Answered, Event, HungUp, Interrupted, Terminated
+from .course import Answered, ClockSet, Event, HungUp, Interrupted, Terminated
 
 _EVENTS: Final[dict[int, Callable[[], Event]]] = {
     signal.SIGINT: Interrupted,
@@ -20,6 +20,8 @@ _EVENTS: Final[dict[int, Callable[[], Event]]] = {
     signal.SIGHUP: HungUp,
 }
 _MOST_BYTES: Final = 4096
+_JUMP_S: Final = 30.0
+"""Smaller corrections of the clock are none."""
 _YES: Final = {"y", "yes"}
 
 
@@ -43,17 +45,33 @@ class Operator(Protocol):
         """Take the question back."""
 
 
+def since_boot_s() -> float:
+    """Seconds that nobody can set, and that go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Console:
     """
-    The real one; signals are events inside `with`.
+    The real one; signals are events inside `with`, and so is that somebody sets the clock.
 
     Args:
         typed: Descriptor of what is typed.
         shown: Descriptor of where questions are shown.
+        clock: Unix seconds.
+        steady: Seconds since any moment that stays the same.
     """
 
-    def __init__(self, *, typed: int = 0, shown: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        typed: int = 0,
+        shown: int = 1,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = since_boot_s,
+    ) -> None:
         self._typed, self._shown = typed, shown
+        self._clock, self._steady = clock, steady
+        self._ahead_s = clock() - steady()
         self._noticed: list[Event] = []
         self._before: dict[int, object] = {}
         self._is_asking = False
@@ -86,7 +104,7 @@ class Console:
 
     def now(self) -> float:
         """Unix seconds."""
-        return time.time()
+        return self._clock()
 
     def events(self, wait_s: float) -> list[Event]:
         """Wait, and give signals and answers."""
@@ -94,8 +112,16 @@ class Console:
             self._listen(wait_s)
         elif not self._noticed:
             time.sleep(wait_s)
-        noticed, self._noticed = self._noticed, []
+        noticed, self._noticed = [*self._jumps(), *self._noticed], []
         return noticed
+
+    def _jumps(self) -> list[Event]:
+        ahead_s = self._clock() - self._steady()
+        by_s = ahead_s - self._ahead_s
+        if abs(by_s) < _JUMP_S:
+            return []
+        self._ahead_s = ahead_s
+        return [ClockSet(by_s=by_s)]
 
     def ask(self, question: str) -> None:
         """Put a question; what was typed before it is no answer."""

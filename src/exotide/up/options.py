@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from exotide.access.keys import PAIRS, Key
 from exotide.realtools import programs
 from exotide.stack.durations import parse_s
 
@@ -19,26 +19,15 @@ DEFAULT_ZONE: Final = "at-vie-1"
 NEVER: Final = "never"
 _LONGEST_TTL_S: Final = 8760 * 3600.0
 _SHORTEST_TTL_S: Final = 1.0
-_SECRET: Final = ("exoscale_key", "exoscale_secret")
+_TF_VAR: Final = "TF_VAR_"
+AGENTS_KEY: Final = "TF_VAR_agents_key"
+AGENTS_SECRET: Final = "TF_VAR_agents_secret"  # noqa: S105 - the name of a variable
+_SECRET: Final = ("exoscale_key", "exoscale_secret", "agents_key", "agents_secret")
 _OURS: Final = "time_to_live_h"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _MARKS: Final = ("main.tf", "terraform/userdata")
 """What a folder has that is the root module."""
 _CHECKOUT: Final = Path(__file__).resolve().parents[3]
-_KEYS: Final = ("TF_VAR_exoscale_key", "EXOSCALE_KEY", "EXOSCALE_API_KEY")
-_SECRETS: Final = ("TF_VAR_exoscale_secret", "EXOSCALE_SECRET", "EXOSCALE_API_SECRET")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """The account's key."""
-
-    key: str
-    secret: str = field(repr=False)
-
-    def environment(self) -> dict[str, str]:
-        """What the root module reads."""
-        return {_KEYS[0]: self.key, _SECRETS[0]: self.secret}
 
 
 def root(given: Path | None, *, here: Path) -> Path:
@@ -57,24 +46,24 @@ def root(given: Path | None, *, here: Path) -> Path:
     )
 
 
-def credentials(environ: Mapping[str, str]) -> Credentials:
-    """Read the key from the environment; on the command line everyone could read it."""
-    key = next((environ[name] for name in _KEYS if environ.get(name)), "")
-    secret = next((environ[name] for name in _SECRETS if environ.get(name)), "")
-    missing = [
-        f"{_SHORT[kind]} is not set"
-        for kind, value in zip(_SHORT, (key, secret), strict=True)
-        if not value
-    ]
-    if missing:
-        raise CannotRun(
-            f"{' and '.join(missing)}; make a key in the portal (IAM, API keys) and export both, "
-            'or use a local cloud: eval "$(exotide cloud env)"'
-        )
-    return Credentials(key=key, secret=secret)
+def for_terraform(key: Key) -> dict[str, str]:
+    """What the root module reads of a key."""
+    return dict(zip(PAIRS[0], (key.key, key.secret), strict=True))
 
 
-_SHORT: Final = {"key": "EXOSCALE_KEY", "secret": "EXOSCALE_SECRET"}
+def agents_key(environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Key and secret that the agents are given, as far as the environment tells."""
+    key, secret = environ.get(AGENTS_KEY, ""), environ.get(AGENTS_SECRET, "")
+    return (key, secret) if key and secret else None
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables of the root module that the environment sets, by their names."""
+    return {
+        name.removeprefix(_TF_VAR): each
+        for name, each in environ.items()
+        if name.startswith(_TF_VAR)
+    }
 
 
 def program(environ: Mapping[str, str], *, before: str | None) -> Path:

@@ -14,6 +14,7 @@ from typing import BinaryIO, Final, Protocol
 from .errors import CannotRun
 from .journal import Process
 from .messages import Message, Trouble, read, trouble
+from .module import EXPRESSION, Module
 
 SAID: Final = "terraform.jsonl"
 COMPLAINED: Final = "terraform.err"
@@ -92,6 +93,20 @@ class Program:
         if errors:
             raise CannotRun("\n".join([f"the configuration in {self.folder} is wrong:", *errors]))
 
+    def evaluated(self, variables: Mapping[str, str]) -> Module | None:
+        """Tell what the root module's variables will be; None if Terraform cannot say."""
+        try:
+            ended = self._run(
+                "console",
+                *_given(variables),
+                within_s=_CHECK_WITHIN_S,
+                environment=self._own(),
+                typed=f"{EXPRESSION}\n",
+            )
+        except CannotRun:
+            return None
+        return Module.read(ended.stdout)
+
     def _problems(self) -> list[Trouble]:
         ended = self._run("validate", "-json", within_s=_CHECK_WITHIN_S, environment=self._own())
         try:
@@ -114,14 +129,14 @@ class Program:
             )
 
     def _run(
-        self, *words: str, within_s: float, environment: Mapping[str, str]
+        self, *words: str, within_s: float, environment: Mapping[str, str], typed: str = ""
     ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
                 [str(self.path), *words],
                 cwd=self.folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                input=typed,
                 capture_output=True,
                 text=True,
                 timeout=within_s,
@@ -137,8 +152,7 @@ class Program:
         Into a file and not into a pipe, and in a session of its own: so it neither dies of this
         program's end, nor gets the terminal's Ctrl-C, which is for this program to judge.
         """
-        given = [f"-var={name}={value}" for name, value in variables.items()]
-        words = [command, "-json", "-auto-approve", "-input=false", *given]
+        words = [command, "-json", "-auto-approve", "-input=false", *_given(variables)]
         with _fresh(self.logs / SAID) as said, _fresh(self.logs / COMPLAINED) as complained:
             started = subprocess.Popen(
                 [str(self.path), *words],
@@ -227,6 +241,10 @@ class _Lines:
         self._at += len(whole) + len(end)
         lines = whole.decode("utf-8", errors="replace").splitlines()
         return [message for line in lines if (message := read(line)) is not None]
+
+
+def _given(variables: Mapping[str, str]) -> list[str]:
+    return [f"-var={name}={value}" for name, value in variables.items()]
 
 
 def _fresh(file: Path) -> BinaryIO:

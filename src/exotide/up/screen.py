@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, TextIO
@@ -46,20 +46,21 @@ class Paper:
     """
 
     def __init__(
-        self, console: Console, log: TextIO, *, now: Callable[[], float], hidden: str
+        self, console: Console, log: TextIO, *, now: Callable[[], float], hidden: Iterable[str]
     ) -> None:
         self._console: Console | None = console
         self._log = log
         self._now = now
-        self._hidden = hidden
-        """A secret that nothing may show, whoever says it."""
+        self._hidden = tuple(filter(None, hidden))
+        """Secrets that nothing may show, whoever says it."""
         self._live: Live | None = None
         self._held: list[tuple[str, bool]] | None = None
         self._shown_s = now()
 
     def say(self, text: str, *, loud: bool = False) -> None:
         """Print, above the line that lives."""
-        text = text.replace(self._hidden, "***") if self._hidden else text
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
         if self._held is not None:
             self._held.append((text, loud))
             return
@@ -104,9 +105,11 @@ class Paper:
         if self._console is None:
             return
         try:
-            self._console.print(
-                Text(text, style="bold red" if loud else ""), highlight=False, soft_wrap=True
-            )
+            for line in text.split("\n"):
+                # What is indented or marked may be a command, which is copied as a whole.
+                is_whole = not self._console.is_terminal or line.startswith((" ", "!!"))
+                shown = Text(line, style="bold red" if loud else "")
+                self._console.print(shown, highlight=False, soft_wrap=is_whole)
         except OSError:
             self._lose()
 

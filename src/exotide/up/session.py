@@ -8,7 +8,7 @@ from typing import Final, TypeVar, cast
 from exotide.stack.errors import StackError
 
 from . import text
-from .course import Action, Course, Event, Outcome, Passed, Phase, advance
+from .course import Action, ClockSet, Course, Event, Outcome, Passed, Phase, advance
 from .hands import Hands, Work
 from .operator import Operator
 from .program import Run
@@ -74,15 +74,27 @@ class Session:
             StackError: The API cannot be asked, or refuses.
         """
         left, journal = self._through(self.hands.clearing()), self.hands.journal
-        if left:
-            self.screen.say(text.loud(left, name=journal.name, zone=journal.zone), loud=True)
-            self.screen.say(text.NOT_OURS)
-        return not left
+        if left.found:
+            shown = text.loud(left.found, name=journal.name, zone=journal.zone)
+            self.screen.say(shown, loud=True)
+            self.screen.say(left.why)
+        return not left.found
+
+    def knows_account(self) -> bool:
+        """
+        Tell whether this account has anything of what the state knows.
+
+        Raises:
+            BrokenOff: by a signal; nothing was begun.
+            StackError: The API cannot be asked.
+        """
+        return self._through(self.hands.knows_account())
 
     def _through(self, work: Work[T]) -> T:
         """Do work that needs no judgement: any signal breaks it off."""
         while True:
-            if self.operator.events(QUICK_TICK_S):
+            events = self.operator.events(QUICK_TICK_S)
+            if any(not isinstance(each, ClockSet) for each in events):
                 raise BrokenOff
             try:
                 next(work)
@@ -113,6 +125,8 @@ class Session:
 
     def _advance(self, event: Event) -> None:
         before, now_s = self.course, self.operator.now()
+        if isinstance(event, ClockSet):
+            self.hands.shift(event.by_s)
         self.course, actions = advance(before, event, now=now_s)
         for action in actions:
             self._do(action)

@@ -21,6 +21,9 @@ from typing import Any, Final
 from .errors import CannotRun
 
 FILE: Final = "terraform.tfstate"
+BACKUP: Final = "terraform.tfstate.backup"
+ERRORED: Final = "errored.tfstate"
+"""Where Terraform saves what it could not write to the state, as when the disk was full."""
 _LOCK_INFO: Final = ".terraform.tfstate.lock.info"
 _FORMAT: Final = 4
 _FLOCK: Final = "hhqqi4x"
@@ -68,10 +71,19 @@ class State:
 
     def created_at(self) -> str | None:
         """When the stack was first applied, from the root module's own record."""
+        return next(
+            (each for each in self._records() if isinstance(each, str) and "T" in each), None
+        )
+
+    def max_size(self) -> int | None:
+        """The pool's largest size, likewise."""
+        sizes = (each.get("max") for each in self._records() if isinstance(each, dict))
+        return next((int(each) for each in sizes if isinstance(each, int | float)), None)
+
+    def _records(self) -> Iterator[object]:
         made = (each for each in self.resources if each.type == "terraform_data")
-        stamps = (each.attributes.get("output") for each in made)
-        values = (each.get("value") for each in stamps if isinstance(each, dict))
-        return next((each for each in values if isinstance(each, str) and "T" in each), None)
+        outputs = (each.attributes.get("output") for each in made)
+        return (each.get("value") for each in outputs if isinstance(each, dict))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +104,11 @@ def load(folder: Path) -> State:
         CannotRun: It cannot be read.
     """
     file = folder / FILE
+    if (folder / ERRORED).exists():
+        raise CannotRun(
+            f"{folder / ERRORED} is there: Terraform could not write {FILE}, and saved it so. Make "
+            f"room, then in {folder}: terraform state push {ERRORED} && rm {ERRORED}"
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -106,11 +123,28 @@ def load(folder: Path) -> State:
         resources = tuple(_known(raw)) if found == _FORMAT else ()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotRun(
-            f"{file} is damaged; put {FILE}.backup in its place if that is whole: {error!r}"
+            f"{file} is damaged; put {BACKUP} in its place if that is whole: {error!r}"
         ) from error
     if found != _FORMAT:
         raise CannotRun(f"{file} has format {found}, and this version reads {_FORMAT}")
     return State(resources=resources)
+
+
+def is_lost(folder: Path) -> bool:
+    """Whether there is no state at all; after a destroy there is one that knows nothing."""
+    try:
+        return not (folder / FILE).read_bytes().strip()
+    except OSError:
+        return True
+
+
+def in_backup(folder: Path) -> int:
+    """How many resources in the cloud the state's last but one version knew; 0 if none is left."""
+    try:
+        raw = json.loads((folder / BACKUP).read_text(encoding="utf-8"))
+        return sum(each.is_in_cloud for each in _known(raw))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
 
 
 def lock(folder: Path) -> Lock:

@@ -16,6 +16,19 @@ NOT_OURS: Final = (
     "they bear this stack's names and are not in this folder's state. If they are another stack, "
     "give this one another name: exotide up --var name=NAME"
 )
+YOUNGER: Final = (
+    "this folder's last apply broke off, and these were made after that: they are another stack's "
+    "and left alone. Give this one another name: exotide up --var name=NAME. If they are its own "
+    "after all: exotide down --orphans"
+)
+RESISTS: Final = (
+    "this folder's last apply broke off and made these, and they could not be removed, see above; "
+    "remove them, or try again: exotide up"
+)
+QUOTA: Final = (
+    "a quota of the account is used up, as the error below says: ask for more in the portal "
+    "(Organization, Quotas), or remove what is not needed; then go on with it: exotide up"
+)
 _PORTAL: Final = "https://portal.exoscale.com"
 
 
