@@ -29,6 +29,11 @@ class Terminal:
             assert time.monotonic() < deadline_s, f"no {pattern} in: {self.seen}"
             self._read()
 
+    def forget_until(self, pattern: str) -> None:
+        """Wait until it is shown anew."""
+        self.seen = ""
+        self.until(pattern)
+
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 

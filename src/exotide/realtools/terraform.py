@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from .programs import provider_version
+
 _REGISTRIES: Final = ("registry.terraform.io", "registry.opentofu.org")
 _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _WITHIN_S: Final = 240.0
@@ -57,7 +59,13 @@ class Workspace:
         environment: Mapping[str, str],
         run_in: Runner,
     ) -> Workspace:
-        """Copy the configuration, make the provider known, and run init."""
+        """
+        Copy the configuration, make the provider known, and run init.
+
+        Raises:
+            Misnamed: The provider's file name does not tell its version.
+            TerraformFailed: init did not work.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             shutil.copy(file, folder)
@@ -156,7 +164,7 @@ def _changed(change: Mapping[str, Any]) -> set[str]:
 
 def _mirror(folder: Path, provider: Path) -> None:
     """Lay out a provider as a filesystem mirror, so that init asks no registry."""
-    version = provider.name.rpartition("_v")[2] if "_v" in provider.name else "0.0.1"
+    version = provider_version(provider)
     machine = platform.machine()
     for registry in _REGISTRIES:
         place = folder / registry / "exoscale/exoscale" / version
