@@ -261,6 +261,19 @@ def test_another_cloud_than_that_of_the_stack_is_refused(
     assert len(names_in(site.cloud)) == 4
 
 
+@pytest.mark.parametrize("change", ["name=web", "zone=ch-dk-2"])
+def test_a_stack_that_is_there_is_neither_renamed_nor_moved(
+    site: Site, run: Run, change: str
+) -> None:
+    detached(run)
+    kept = site.journal.read_text()
+    status, said = run(lambda: command.up(variable=(change,)))
+    assert status == 2
+    assert f"and its variables say {change.partition('=')[2]}; a stack cannot change that" in said
+    assert site.journal.read_text() == kept
+    detached(run)
+
+
 def test_a_name_that_is_not_the_folder_s_is_refused(site: Site, run: Run) -> None:
     detached(run)
     status, said = run(lambda: command.down(name="other"))

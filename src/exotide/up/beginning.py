@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from exotide.access.shell import Kind, is_public
@@ -17,6 +18,7 @@ from .journal import Journal
 from .module import Module
 from .program import SAID, FoundRun
 
+_POOL: Final = "exoscale_instance_pool"
 Named = Mapping[str, str]
 """The name and the zone of a stack that this folder may not know."""
 
@@ -59,6 +61,26 @@ def for_down(desk: Desk, named: Named) -> Journal:
 def told_by(module: Module, journal: Journal) -> Journal:
     """What is known once Terraform has evaluated the variables, those in files among them."""
     return replace(journal, name=module.name, zone=module.zone, makes_keys=module.makes_keys)
+
+
+def check_stays(journal: Journal, known: state.State) -> None:
+    """
+    See that a stack that is there keeps its name and its zone.
+
+    Raises:
+        CannotRun: It would have to be made anew, bit by bit, while it is in use.
+    """
+    pool = known.first(_POOL)
+    if pool is None:
+        return
+    for what in ("name", "zone"):
+        has, wanted = str(pool.attributes.get(what) or ""), getattr(journal, what)
+        if has not in {"", wanted}:
+            raise CannotRun(
+                f"the stack of this folder has {what} {has}, and its variables say {wanted}; a "
+                f"stack cannot change that. Nothing was done: take the {what} back, or destroy "
+                "the stack first (exotide down), or use another folder"
+            )
 
 
 def is_due(journal: Journal, *, now_s: float, cloud_s: float | None) -> bool:

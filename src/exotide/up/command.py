@@ -110,6 +110,7 @@ def _up(ttl: str | None, *, detach: bool, given: tuple[str, ...], folder: Path |
             if course.outcome is not Outcome.DONE:
                 return _code(course)
             journal = beginning.told_by(module, beginning.for_up(desk, fresh))
+        beginning.check_stays(journal, state.load(desk.root))
         if ttl is not None:
             deadline_s = None if ttl_s is None else desk.operator.now() + ttl_s
             journal = replace(journal, destroy_after=deadline_s)

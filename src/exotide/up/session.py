@@ -108,7 +108,8 @@ class Session:
                 self._advance(event)
             self._advance(Passed())
             self._work_on()
-            self._show()
+            if self.course.phase is not Phase.ENDED:
+                self._show()
         self.screen.close()
         self._conclude()
         return self.course
