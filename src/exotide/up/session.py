@@ -108,7 +108,7 @@ class Session:
                 self._advance(event)
             self._advance(Passed())
             self._work_on()
-            if self.course.phase is not Phase.ENDED:
+            if self.course.outcome is None:
                 self._show()
         self.screen.close()
         self._conclude()
