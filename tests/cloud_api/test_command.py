@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from exotide.cloud import command
+from exotide.cloud import command, drivers
 from exotide.cloud.directory import Entry, find, living, publish
 from exotide.cloud.drivers import Character
 from exotide.cloud.errors import NoCloud, PortInUse, ProgramsMissing
@@ -207,11 +207,27 @@ def test_without_capabilities_process_servers_say_what_they_need(tmp_path: Path)
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize("option", [("--port", "70000"), ("--speed", "0"), ("--servers", "magic")])
+@pytest.mark.parametrize(
+    "option",
+    [("--port", "70000"), ("--speed", "0"), ("--servers", "magic"), ("--balancer", "magic")],
+)
 def test_a_wrong_option_is_refused_by_name(option: tuple[str, str]) -> None:
     ended = start(*option)
     assert ended.returncode != 0
     assert option[0] in ended.stdout + ended.stderr
+
+
+def test_a_plain_balancer_is_told_to_who_asks_and_refused_where_nobody_answers(
+    tmp_path: Path,
+) -> None:
+    wanted = drivers.Wanted(cloud_id="0a1b2c", run_dir=tmp_path, balancer="plain")
+    assert drivers.PLAIN in drivers.make("loopback", wanted).character.limits
+    attentive = drivers.make("loopback", replace(wanted, balancer="attentive"))
+    assert drivers.PLAIN not in attentive.character.limits
+    ended = start("--servers", "none", "--balancer", "plain", "--run-dir", str(tmp_path / "s"))
+    assert ended.returncode == 2
+    assert "--balancer plain needs members that can be checked" in ended.stderr
+    assert not (tmp_path / "s").exists()
 
 
 def test_without_capabilities_a_cloud_chooses_loopback_and_says_why(

@@ -44,6 +44,40 @@ def test_a_member_that_still_boots_is_reported_as_failing_and_gets_no_traffic(
     assert balancers.members[service] == [old, new]
 
 
+def test_balancers_that_lag_show_what_they_know_be_it_too_little_or_too_much(connect: Any) -> None:
+    balancers = FakeBalancers(lags=True)
+    with running_cloud(balancers=balancers) as cloud:
+        account = Account(client=connect(url=cloud.url), cloud=cloud)
+        pool, nlb = account.pool(2), account.nlb()
+        service = account.service(nlb, pool)
+
+        def statuses() -> dict[str, str]:
+            shown = account.client.get_load_balancer_service(id=nlb, service_id=service)
+            return {each["public-ip"]: each["status"] for each in shown["healthcheck-status"]}
+
+        assert statuses() == {}
+        sick, well = account.ips(pool)
+        balancers.unhealthy.add(sick)
+        balancers.check_all()
+        assert statuses() == {sick: "failure", well: "success"}
+        account.done(account.client.scale_instance_pool(id=pool, size=1))
+        assert statuses() == {sick: "failure", well: "success"}
+        balancers.check_all()
+        assert list(statuses()) == account.ips(pool)
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_server_that_stops_is_drained_unless_its_balancer_lags(connect: Any, lags: bool) -> None:
+    balancers = FakeBalancers(lags=lags)
+    with running_cloud(balancers=balancers) as cloud:
+        account = Account(client=connect(url=cloud.url), cloud=cloud)
+        pool = account.pool(2)
+        account.service(account.nlb(), pool)
+        (victim, _) = account.ips(pool)
+        account.done(account.client.scale_instance_pool(id=pool, size=1))
+        assert balancers.awaited == ([] if lags else [victim])
+
+
 def test_the_speed_divides_the_pause_between_checks_only(connect: Any) -> None:
     balancers = FakeBalancers()
     with running_cloud(balancers=balancers, pace=Pace(speed=5)) as cloud:

@@ -30,12 +30,12 @@ WEB = ServiceSpec(
 def test_the_configuration_says_what_the_service_is() -> None:
     text = balancer_config.render(
         WEB,
-        ip="198.18.0.2",
         socket=Path("api.sock"),
         members=[Line(name="m1", ip="198.18.0.3")],
         speed=1.0,
     )
-    assert "    bind 198.18.0.2:80\n" in text
+    assert '    # 80\n    bind fd@"${EXOTIDE_LISTENER}"\n' in text
+    assert "    option redispatch 1\n    retries 3\n" in text
     assert "    timeout check 2000ms\n" in text
     assert text.endswith(
         "backend members\n"
@@ -46,6 +46,19 @@ def test_the_configuration_says_what_the_service_is() -> None:
         "    server m1 198.18.0.3:8080 check port 8081 inter 10000ms downinter 100ms "
         "fall 2 rise 1\n"
     )
+
+
+def test_a_plain_balancer_hides_nothing_and_looks_no_sooner() -> None:
+    text = balancer_config.render(
+        WEB,
+        socket=Path("api.sock"),
+        members=[Line(name="m1", ip="198.18.0.3")],
+        speed=2.0,
+        manner="plain",
+    )
+    assert "    retries 0\n" in text
+    assert "redispatch" not in text
+    assert text.endswith("inter 5000ms downinter 5000ms fall 3 rise 1\n")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +76,7 @@ def test_an_https_check_does_not_verify_and_a_tcp_check_only_connects() -> None:
     https = replace(WEB, healthcheck=replace(CHECK, mode="https"))
     assert balancer_config.check_words(https, 1.0).endswith("check-ssl verify none")
     tcp = replace(WEB, healthcheck=replace(CHECK, mode="tcp"))
-    text = balancer_config.render(tcp, ip="a", socket=Path("s"), members=[], speed=1.0)
+    text = balancer_config.render(tcp, socket=Path("s"), members=[], speed=1.0)
     assert "httpchk" not in text
 
 
@@ -90,3 +103,4 @@ def test_rows_tell_traffic_from_checks() -> None:
     assert rows["m1"] == Row(status="UP 1/2", check="L7OK", sessions=3)
     assert (rows["m1"].up, rows["m1"].good) == (True, True)
     assert (rows["m2"].up, rows["m2"].good) == (False, False)
+    assert (rows["m1"].checked, rows["m2"].checked) == (True, False)

@@ -163,6 +163,10 @@ class Traffic:
         self._end.set()
         self._thread.join()
 
+    def await_more(self, count: int) -> None:
+        served = self.good
+        until(lambda: self.good > served + count)
+
     def _run(self) -> None:
         while not self._end.wait(0.01):
             try:
@@ -209,6 +213,21 @@ def test_members_serve_on_without_their_cloud_and_are_adopted_as_they_are(
         done(client, client.scale_instance_pool(id=pool, size=1))
         # Adopted servers are children of the host's first process, which buries them in its time.
         until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids.values()))
+
+
+def test_an_adopted_balancer_that_dies_takes_along_only_what_it_had_in_hand(kept: Kept) -> None:
+    with client_of(kept.start()) as client:
+        _, ip = make_stack(client, 1)
+        (nlb,) = client.list_load_balancers()["load-balancers"]
+    kept.end(signal.SIGKILL)
+    kept.start()
+    with Traffic(ip) as traffic:
+        for _ in range(3):
+            (haproxy,) = kept.pids(nlb["id"])
+            os.kill(haproxy, signal.SIGKILL)
+            traffic.await_more(20)
+    assert len(traffic.bad) <= 3
+    assert not any("refused" in each for each in traffic.bad)
 
 
 def test_a_balancer_with_another_configuration_hands_its_port_to_a_fresh_one(kept: Kept) -> None:

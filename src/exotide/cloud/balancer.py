@@ -12,7 +12,9 @@ import structlog
 
 from exotide.cloud import balancer_adoption as adoption
 from exotide.cloud import balancer_config
-from exotide.cloud.balancer_service import DRAIN_WITHIN_S, Place, Service
+from exotide.cloud.balancer_config import Manner
+from exotide.cloud.balancer_process import DRAIN_WITHIN_S, Place
+from exotide.cloud.balancer_service import Service
 from exotide.cloud.ports import ServiceSpec
 from exotide.cloud.servers import cgroups
 from exotide.cloud.servers.cgroups import Cgroups
@@ -47,6 +49,7 @@ class HaproxyBalancers:
         drain_within_s: Connections to a member that left are cut after this time.
         groups: Gives what finds its processes: the `groups` of the servers' underlay.
         lasts: Whether balancers outlive this process, as servers.kept.KeptServers do.
+        manner: How they learn of their members, and what they do for those that go.
     """
 
     def __init__(
@@ -59,12 +62,18 @@ class HaproxyBalancers:
         drain_within_s: float = DRAIN_WITHIN_S,
         groups: Callable[[], Cgroups] = cgroups.detect,
         lasts: bool = False,
+        manner: Manner = "attentive",
     ) -> None:
         self._network, self._folder, self._cloud_id = network, run_dir / cloud_id, cloud_id
         self._speed, self._drain_within_s = speed, drain_within_s
         self._balancers: dict[str, Balancer] = {}
-        self._detect, self._lasts = groups, lasts
+        self._detect, self._lasts, self._manner = groups, lasts, manner
         self._lock = asyncio.Lock()
+
+    @property
+    def lags(self) -> bool:
+        """Whether they go by their checks alone."""
+        return self._manner == "plain"
 
     async def create(self, nlb_id: str, ip: str) -> None:
         """
@@ -167,7 +176,8 @@ class HaproxyBalancers:
         Bring the members to exactly these addresses.
 
         A new one gets traffic after its first good check; one that leaves is drained: it gets no
-        new connection, and the call returns at once while requests in flight finish.
+        new connection, and the call returns at once while requests in flight finish. A plain
+        balancer does nothing about one that leaves, until its checks fail.
 
         Raises:
             UnknownBalancer: no such balancer or service.
@@ -183,7 +193,7 @@ class HaproxyBalancers:
         return await self._service(nlb_id, service_id).wait_drained(ip, within_s=within_s)
 
     def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
-        """Last known health by member address; a member not yet checked is False."""
+        """Last known health by member address, as ports.Balancers says."""
         return self._service(nlb_id, service_id).health()
 
     def haproxy_pid(self, nlb_id: str, service_id: str) -> int | None:
@@ -212,6 +222,7 @@ class HaproxyBalancers:
             drain_within_s=self._drain_within_s,
             served_port=self._network.served_port,
             lasts=self._lasts,
+            manner=self._manner,
         )
 
     def _group(self, nlb_id: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from exotide.cloud.balancer_config import LISTENER
 from exotide.cloud.balancer_runtime import Row, Runtime
 from exotide.cloud.servers.errors import BalancerFailed
 from exotide.cloud.servers.lasting import Lasting
@@ -27,6 +29,7 @@ class Found:
     """A HAProxy that answers."""
 
     process: Lasting
+    listener: socket.socket
     runtime: Runtime
     generation: int
     rows: Mapping[str, Row]
@@ -42,20 +45,32 @@ async def find(folder: Path, stem: str, pids: Sequence[int]) -> Found | None:
         stem: What the names of the service's files begin with.
         pids: Processes of the balancer's control group: no other is taken for ours.
     """
-    for generation, socket in _sockets(folder, stem):
-        runtime = Runtime(socket)
+    for generation, path in _sockets(folder, stem):
+        runtime = Runtime(path)
         try:
             pid = await runtime.pid()
             rows = await runtime.rows()
-            text = without_members(socket.with_suffix(".cfg").read_text())
+            text = without_members(path.with_suffix(".cfg").read_text())
             if pid in pids:
                 process = Lasting(pid)
                 return Found(
-                    process=process, runtime=runtime, generation=generation, rows=rows, text=text
+                    process=process,
+                    listener=_listener_of(process),
+                    runtime=runtime,
+                    generation=generation,
+                    rows=rows,
+                    text=text,
                 )
         except (BalancerFailed, OSError, KeyError) as error:
-            log.debug("no_balancer_there", socket=str(socket), reason=str(error))
+            log.debug("no_balancer_there", socket=str(path), reason=str(error))
     return None
+
+
+def _listener_of(process: Lasting) -> socket.socket:
+    """Share the socket that a process inherited. Raises OSError or KeyError when it has none."""
+    words = Path(f"/proc/{process.pid}/environ").read_bytes().decode().split("\0")
+    variables = dict(word.split("=", 1) for word in words if "=" in word)
+    return process.share_socket(int(variables[LISTENER]))
 
 
 def end_others(pids: Sequence[int], folder: Path, *, keep: Sequence[str]) -> None:

@@ -28,6 +28,11 @@ class Row:
     ip: str = ""
 
     @property
+    def checked(self) -> bool:
+        """Whether a check of it has ended."""
+        return self.check not in {"", "INI"}
+
+    @property
     def good(self) -> bool:
         """Whether its last check succeeded."""
         return self.check in GOOD

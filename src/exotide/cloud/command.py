@@ -20,6 +20,7 @@ from exotide.cloud import control_command, drivers
 from exotide.cloud.api.catalogue import QUOTAS
 from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.api.world import Pace
+from exotide.cloud.balancer_config import Manner
 from exotide.cloud.daemon import Settings, remove, run
 from exotide.cloud.directory import RUN_DIR, Entry, doom, find, living, resting
 from exotide.cloud.errors import CloudUnusable, NoCloud
@@ -56,6 +57,7 @@ def start(
     vcpu_cores: _Positive | None = None,
     command: str | None = None,
     servers: drivers.Name = "auto",
+    balancer: Manner = "attentive",
     machine_packages: tuple[Path, ...] = (),
     quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
     iam: tuple[Reading, ...] = (),
@@ -90,6 +92,9 @@ def start(
         addresses of this machine (for anyone), `machines` that boot Debian and run their real
         user-data (needs root), or `none`, for work on the API alone. By itself it takes processes
         where they are possible, else loopback, and says so.
+    balancer
+        How load balancers treat members: `attentive` ones are told of each change at once, and let
+        who leaves finish; `plain` ones go by their health checks alone, as the real one may.
     machine_packages
         Debian package files (.deb) that machines have beside Debian's own, such as Grafana's.
     quota
@@ -110,6 +115,7 @@ def start(
         state=None if state is None else state.absolute(),
         pace=pace,
         servers=servers,
+        balancer=balancer,
         machine_packages=tuple(path.absolute() for path in machine_packages),
         quotas=quota or {},
         iam=frozenset(iam),

@@ -17,6 +17,7 @@ import structlog
 from exotide.cloud import control, drivers
 from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.api.world import Pace
+from exotide.cloud.balancer_config import Manner
 from exotide.cloud.directory import RUN_DIR, Entry, is_doomed, publish
 from exotide.cloud.drivers import Wanted
 from exotide.cloud.errors import NoCloud, StateUnusable
@@ -40,6 +41,8 @@ class Settings:
     pace: Pace
     servers: drivers.Name = "auto"
     """What servers are made of."""
+    balancer: Manner = "attentive"
+    """How load balancers treat their members."""
     quotas: Mapping[str, int] = field(default_factory=dict)
     """Those that differ from a new organisation's."""
     iam: frozenset[Reading] = frozenset()
@@ -163,6 +166,7 @@ def _driver(
         machine_packages=settings.machine_packages,
         state_file=None if store is None else store.file,
         network_number=None if known is None else known.network_number,
+        balancer=settings.balancer,
     )
     return drivers.make(name, wanted), cloud_id, run_dir
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from exotide.cloud.balancer import HaproxyBalancers
+from exotide.cloud.balancer_config import Manner
 from exotide.cloud.emulated import EmulatedBalancers, EmulatedServers
 from exotide.cloud.errors import PortInUse, ProgramsMissing
 from exotide.cloud.ports import Balancers, Servers
@@ -34,6 +35,9 @@ MACHINES_ONLY: Final = frozenset(
 """Programs that only machines need."""
 LASTING: Final = frozenset({"processes", "none"})
 """Drivers whose servers outlive a cloud that is kept."""
+PLAIN: Final = (
+    "load balancers are plain: they drain nobody, and learn of their members by health checks alone"
+)
 EMULATED: Final = ("servers and balancers are emulated: no address of theirs answers",)
 
 
@@ -53,6 +57,8 @@ class Wanted:
     """Where the cloud is kept, so that its servers may outlive it. None: it is not."""
     network_number: int | None = None
     """Of the network that it had before. None: any that is free."""
+    balancer: Manner = "attentive"
+    """How load balancers treat their members."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +207,12 @@ def _on(underlay: Underlay, wanted: Wanted, why: str) -> Driver:
 def _driver(servers: ProcessServers, wanted: Wanted, why: str, *, lasts: bool) -> Driver:
     underlay = servers.underlay
     balancers = HaproxyBalancers(
-        servers.network, wanted.run_dir, wanted.cloud_id, groups=underlay.groups, lasts=lasts
+        servers.network,
+        wanted.run_dir,
+        wanted.cloud_id,
+        groups=underlay.groups,
+        lasts=lasts,
+        manner=wanted.balancer,
     )
     return Driver(
         servers=servers,
@@ -212,7 +223,7 @@ def _driver(servers: ProcessServers, wanted: Wanted, why: str, *, lasts: bool) -
         character=Character(
             servers=underlay.name,
             why=why,
-            limits=underlay.limits,
+            limits=(*underlay.limits, *((PLAIN,) if balancers.lags else ())),
             http_port=underlay.network.served_port(HTTP),
         ),
         metadata_sockets=servers.metadata_sockets,
@@ -220,6 +231,11 @@ def _driver(servers: ProcessServers, wanted: Wanted, why: str, *, lasts: bool) -
 
 
 def _none(wanted: Wanted) -> Driver:
+    if wanted.balancer != "attentive":
+        raise HostUnsuitable(
+            f"--balancer {wanted.balancer} needs members that can be checked, and servers of kind "
+            "none answer nobody; choose another kind with --servers"
+        )
     return Driver(
         servers=EmulatedServers(take_lease=lambda: _lease(wanted)),
         balancers=EmulatedBalancers(),

@@ -155,6 +155,11 @@ class EmulatedBalancers:
         self._members: dict[str, dict[str, tuple[str, ...]]] = {}
         """By balancer, then by service."""
 
+    @property
+    def lags(self) -> bool:
+        """Never: there is nobody to check."""
+        return False
+
     async def create(self, nlb_id: str, ip: str) -> None:
         """Remember the balancer; its address serves nobody."""
         self._members.setdefault(nlb_id, {})

@@ -9,15 +9,24 @@ from exotide.cloud.ports import CloudFault, ServiceSpec
 
 
 class FakeBalancers:
-    """Adapter of ports.Balancers: every member is healthy, except those in `unhealthy`."""
+    """
+    Adapter of ports.Balancers: every member is healthy, except those in `unhealthy`.
 
-    def __init__(self) -> None:
+    Args:
+        lags: They know of members only what the last `check_all` has found.
+    """
+
+    def __init__(self, *, lags: bool = False) -> None:
+        self.lags = lags
+        self._found: dict[str, dict[str, bool]] = {}
         self.addresses: dict[str, str] = {}
         self.services: dict[str, dict[str, ServiceSpec]] = {}
         self.members: dict[str, list[str]] = {}
         """By service id."""
         self.unhealthy: set[str] = set()
         """Addresses."""
+        self.awaited: list[str] = []
+        """Addresses that somebody waited for until they were drained, in order."""
         self._failures: list[str] = []
         self._member_failures: list[str] = []
 
@@ -67,6 +76,7 @@ class FakeBalancers:
     async def wait_drained(self, nlb_id: str, service_id: str, ip: str, *, within_s: float) -> bool:
         await asyncio.sleep(0)
         self._require(nlb_id, service_id)
+        self.awaited.append(ip)
         return within_s >= 0 and ip not in self.members[service_id]
 
     async def set_members(self, nlb_id: str, service_id: str, ips: Sequence[str]) -> None:
@@ -78,6 +88,13 @@ class FakeBalancers:
 
     def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
         self._require(nlb_id, service_id)
+        return dict(self._found.get(service_id, {})) if self.lags else self._check(service_id)
+
+    def check_all(self) -> None:
+        """Let balancers that lag find out who is a member now, and in what health."""
+        self._found = {service_id: self._check(service_id) for service_id in self.members}
+
+    def _check(self, service_id: str) -> dict[str, bool]:
         return {ip: ip not in self.unhealthy for ip in self.members[service_id]}
 
     async def _turn(self) -> None:

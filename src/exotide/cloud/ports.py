@@ -153,6 +153,10 @@ class Breakable(Protocol):
 class Balancers(Protocol):
     """Runs load balancers; one real proxy process per service."""
 
+    @property
+    def lags(self) -> bool:
+        """Whether they learn of changes by their checks alone, as the real ones may."""
+
     async def create(self, nlb_id: str, ip: str) -> None:
         """Make the balancer's own host at this address; no service yet."""
 
@@ -179,14 +183,20 @@ class Balancers(Protocol):
         Bring the members to exactly these addresses.
 
         A new one gets traffic after its first good check; one that leaves is drained: it gets no
-        new connection, and the call returns at once while requests in flight finish.
+        new connection, and the call returns at once while requests in flight finish. One that lags
+        notices newcomers later, and drains nobody.
         """
 
     async def wait_drained(self, nlb_id: str, service_id: str, ip: str, *, within_s: float) -> bool:
         """Wait until no connection to an address that left is open; True when that is so."""
 
     def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
-        """Last known health by member address; a member not yet checked is False."""
+        """
+        Last known health by member address; a member not yet checked is False.
+
+        One that lags gives what it knows: nothing of a member before its first check, and former
+        members until they fail theirs.
+        """
 
 
 class CloudFault(Exception):

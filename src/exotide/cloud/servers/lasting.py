@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,9 @@ from typing import Final, Self
 
 GONE: Final = -1
 """Exit code of a process that is no child of ours: nobody tells it."""
+PIDFD_GETFD: Final = 438
+"""System call that Python does not have; it has this number on every architecture."""
+_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Lasting:
@@ -32,13 +37,20 @@ class Lasting:
 
     @classmethod
     def spawn(
-        cls, argv: Sequence[str], *, env: Mapping[str, str], log: Path, stdout: int | None = None
+        cls,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        stdout: int | None = None,
+        inherited: Sequence[int] = (),
     ) -> Self:
         """
         Run a program in a session of its own, with its errors in a file.
 
         Args:
             stdout: Descriptor to write to. None: the log as well.
+            inherited: Descriptors that it has under the same numbers.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         out = (os.POSIX_SPAWN_DUP2, 2, 1) if stdout is None else (os.POSIX_SPAWN_DUP2, stdout, 1)
@@ -50,6 +62,7 @@ class Lasting:
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 2, str(log), flags, 0o640),
                 out,
+                *((os.POSIX_SPAWN_DUP2, number, number) for number in inherited),
             ],
             setsid=True,
             setsigmask=[],
@@ -67,6 +80,14 @@ class Lasting:
         if self._ended.is_set():
             raise ProcessLookupError(self.pid)
         signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def share_socket(self, number: int) -> socket.socket:
+        """Open the socket that is its descriptor `number` here, too. Raises OSError."""
+        ours = _libc.syscall(PIDFD_GETFD, self._descriptor, number, 0)
+        if ours < 0:
+            error = ctypes.get_errno()
+            raise OSError(error, os.strerror(error), f"descriptor {number} of {self.pid}")
+        return socket.socket(fileno=ours)
 
     def leave(self) -> None:
         """Watch no more; it runs on."""

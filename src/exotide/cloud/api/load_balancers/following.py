@@ -50,8 +50,14 @@ async def _catch_up(world: World, balancer: LoadBalancer, service: Service) -> N
 
 
 async def leave(world: World, instance: Instance) -> None:
-    """Take a member that stops out of its pool's services, and let what it has in hand finish."""
+    """
+    Take a member that stops out of its pool's services, and let what it has in hand finish.
+
+    Balancers that lag do neither.
+    """
     await follow(world, instance.pool_id)
+    if world.balancers.lags:
+        return
     for balancer, service in world.services_of(instance.pool_id) if instance.pool_id else ():
         try:
             await world.balancers.wait_drained(
@@ -75,9 +81,15 @@ async def set_members(world: World, balancer: LoadBalancer, service: Service) ->
 
 
 def health(world: World, balancer: LoadBalancer, service: Service) -> list[tuple[str, bool]]:
-    """Return each member's address and whether its last check was good; False before that."""
+    """
+    Return each member's address and whether its last check was good; False before that.
+
+    Of balancers that lag, what they know, be it too much or too little.
+    """
     if not service.exists_below:
         known: dict[str, bool] = {}
     else:
         known = world.balancers.health(balancer.id, service.id)
+    if world.balancers.lags:
+        return list(known.items())
     return [(member.ip, known.get(member.ip, False)) for member in world.members(service.pool_id)]
