@@ -98,8 +98,7 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "remove-external-source-from-security-group": ("A network that is no source: 400.",),
     "add-service-to-load-balancer": (
         f"At most {SERVICES_PER_BALANCER} services per load balancer.",
-        "A member that leaves finishes what it has. Nothing public says that the real one lets it: "
-        "with `--balancer plain` this one does not either.",
+        "A member that leaves is drained, unless with `--balancer plain`; the real one may not.",
         "A check in mode https connects and does not verify the certificate.",
         "A service of protocol udp fails where servers are real: HAProxy serves tcp alone.",
     ),
