@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,11 +70,23 @@ class Cloud:
 
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """
+    The cloud that all but the tests of scale-in share.
+
+    Its balancers are plain if the variable EXOTIDE_BALANCER says so.
+    """
+    with running(tmp_path_factory, balancer=os.environ.get("EXOTIDE_BALANCER", "attentive")) as it:
+        yield it
+
+
+@contextmanager
+def running(factory: pytest.TempPathFactory, *, balancer: str) -> Iterator[Cloud]:
     """Servers without the stack's roles serve an empty folder on port 8080."""
-    folder, log = tmp_path_factory.mktemp("empty"), tmp_path_factory.mktemp("cloud") / "cloud.log"
+    folder, log = factory.mktemp("empty"), factory.mktemp("cloud") / "cloud.log"
     words = [sys.executable, "-m", "http.server", "8080", "--directory", str(folder)]
     other = f'exec {shlex.join(words)} --bind "$EXOTIDE_SERVER_IP"'
     options = {"--port": str(free_port()), "--speed": str(SPEED), "--command": other}
+    options["--balancer"] = balancer
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [EXOTIDE, "cloud", *(word for pair in options.items() for word in pair)],

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio]
 
+Test = TypeVar("Test", bound=Callable[..., object])
 CHECK = HealthCheck(mode="http", port=8080, interval_s=1.0, timeout_s=1.0, retries=2, uri="/health")
 WEB = ServiceSpec(
     id="5e51ce00-0000-0000-0000-000000000000",
@@ -54,7 +55,11 @@ def manner(request: pytest.FixtureRequest) -> Manner:
     return cast("Manner", getattr(request, "param", "attentive"))
 
 
-plain = pytest.mark.parametrize("manner", ["plain"], indirect=True)
+def plain(test: Test) -> Test:
+    """Run a test with a plain balancer; on one driver, since both have the same HAProxy."""
+    on_loopback = pytest.mark.parametrize("driver", ["loopback"])(test)
+    marked: Test = pytest.mark.parametrize("manner", ["plain"], indirect=True)(on_loopback)
+    return marked
 
 
 @dataclass
