@@ -24,7 +24,7 @@ AGENTS = {
     "autoscaler": Path(str(exotide_autoscaler.__file__)).parent,
     "servicediscovery": Path(str(exotide_servicediscovery.__file__)).parent,
 }
-SHARED = ("client.py", "credentials.py", "reader.py")
+SHARED = ("client.py", "credentials.py", "network.py", "reader.py")
 WRONG = {
     "EXOSCALE_SECRET": "two words",
     "EXOSCALE_ZONE": "evil.example/",

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import exotide_autoscaler.client
 import pytest
-from exotide_autoscaler.client import LARGEST_ANSWER_BYTES, Client, Lookups, authorization
+from exotide_autoscaler.client import LARGEST_ANSWER_BYTES, Client, authorization
 from exotide_autoscaler.errors import (
     Busy,
     CloudError,
@@ -24,6 +23,8 @@ from exotide_autoscaler.errors import (
     Refused,
     Unauthorized,
 )
+from exotide_autoscaler.network import Lookups
+from exotide_autoscaler.network import _exempt as exempt_from
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,6 +162,11 @@ HOSTILE: dict[str, tuple[Play, type[CloudError], str]] = {
     "infinite": (saying(answer(b'{"size": -Infinity}')), NonsenseAnswer, "not JSON"),
     "a number of 5,000 digits": (
         saying(answer(b'{"size": ' + b"9" * 5000 + b"}")),
+        NonsenseAnswer,
+        "not JSON",
+    ),
+    "a crowd": (
+        saying(answer(b"[" + b"[]," * 300_000 + b"[]]")),
         NonsenseAnswer,
         "not JSON",
     ),
@@ -554,8 +560,8 @@ def test_a_proxy_is_asked_for_a_tunnel_with_its_own_credentials_and_nothing_of_t
 
 
 PROXIES: dict[str, tuple[Play, str]] = {
-    "forbids": (saying(answer(b"", status="403 Forbidden")), "the proxy answered 403 Forbidden"),
-    "wants to know who": (saying(answer(b"", status="407 Who")), "the proxy answered 407 Who"),
+    "forbids": (saying(answer(b"", status="403 Forbidden")), "the proxy answered 403$"),
+    "wants to know who": (saying(answer(b"", status="407 Who")), "the proxy answered 407$"),
     "is silent": (silence, "no whole answer within 1 s"),
     "is no proxy": (saying(b"220 smtp\r\n\r\n"), "no connection"),
     "is silent in the tunnel": (
@@ -630,7 +636,7 @@ def test_the_environment_says_which_proxy_is_asked(environ: dict[str, str], aske
     ],
 )
 def test_a_domain_is_exempt_with_all_its_hosts(no_proxy: str, exempt: bool) -> None:
-    assert exotide_autoscaler.client._exempt(urlsplit(REAL), no_proxy) is exempt
+    assert exempt_from(urlsplit(REAL), no_proxy) is exempt
 
 
 def test_a_plain_proxy_gets_the_whole_address() -> None:

@@ -12,12 +12,13 @@ import structlog
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
-from exotide_autoscaler.client import Client, Lookups
+from exotide_autoscaler.client import Client
 from exotide_autoscaler.clock import SystemClock
 from exotide_autoscaler.domain import Intent
 from exotide_autoscaler.journalfile import open_journal
 from exotide_autoscaler.loop import Loop
 from exotide_autoscaler.metrics import Metrics
+from exotide_autoscaler.network import Lookups
 from exotide_autoscaler.pools import ExoscalePools, MeasuredPools
 from exotide_autoscaler.reconcile import Reconciler
 from exotide_autoscaler.settings import Settings

@@ -11,18 +11,14 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import json
 import os
-import ssl
-import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
-from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import httpcore2
 
@@ -36,15 +32,14 @@ from .errors import (
     Refused,
     Unauthorized,
 )
+from .network import CUT, cause_of, connections_to
 
 LARGEST_ANSWER_BYTES: Final = 8 * 1024 * 1024
+_MOST_VALUES: Final = 250_000
+"""A megabyte of empty lists would be twenty in memory."""
 _LARGEST_REFUSAL_BYTES: Final = 65_536
 _SIGNATURE_S: Final = 600
-_REST_S: Final = 30.0
-"""How long a connection rests at most: 60 s is a common limit of servers, and one that ends just
-when the next call begins costs that call."""
 _SHOWN: Final = 200
-_MOST_LOOKUPS: Final = 4
 _KINDS: Final[Mapping[int, type[CloudError]]] = {
     **dict.fromkeys((401, 403), Unauthorized),
     404: PoolNotFound,
@@ -56,7 +51,6 @@ _ADVICE: Final[Mapping[type[CloudError], str]] = {
     PoolNotFound: "check EXOSCALE_INSTANCEPOOL_ID and EXOSCALE_ZONE",
     NonsenseAnswer: "expected 200",
 }
-_CUT: Final = (httpcore2.ReadError, httpcore2.WriteError, httpcore2.RemoteProtocolError)
 
 
 class Client:
@@ -156,7 +150,7 @@ class Client:
             text = f"{operation}: no whole answer within {self._timeout_s:g} s"
             raise CloudUnavailable(text) from None
         except Exception as error:  # noqa: BLE001 - whatever a library makes of a bad network
-            cause = one_line(self._without_secrets(_cause(error), request))
+            cause = one_line(self._without_secrets(cause_of(error), request))
             raise CloudUnavailable(f"{operation}: no connection: {cause}") from None
 
     def _read(self, answer: _Answer, request: _Request) -> object:
@@ -173,13 +167,13 @@ class Client:
         for _ in range(attempts - 1):
             try:
                 return await self._once(request)
-            except _CUT:
+            except CUT:
                 continue
         return await self._once(request)
 
     async def _once(self, request: _Request) -> _Answer:
         if self._connections is None:
-            self._connections = _connections(urlsplit(request.url), self._environ)
+            self._connections = connections_to(urlsplit(request.url), self._environ)
         try:
             async with self._connections.stream(
                 request.method, request.url, headers=request.headers, content=request.body or None
@@ -197,44 +191,6 @@ class Client:
         for secret in (header, header.partition("signature=")[2], self._secret, self._key):
             text = text.replace(secret, "***") if secret else text
         return text
-
-
-class Lookups(ThreadPoolExecutor):
-    """
-    Threads that look names up, for asyncio's `set_default_executor`.
-
-    A name server that is silent holds its thread for half a minute, whether or not somebody still
-    waits. So the end of the program does not wait for them, and no more than a few are started.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(max_workers=_MOST_LOOKUPS)
-        self._free = threading.Semaphore(_MOST_LOOKUPS)
-
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
-        """Start the work. Raises RuntimeError if too many hang, or there is no thread to have."""
-        if not self._free.acquire(blocking=False):
-            raise RuntimeError(f"{_MOST_LOOKUPS} earlier look-ups of names still hang")
-        future: Future[Any] = Future()
-        try:
-            threading.Thread(
-                target=self._work, args=(future, work, arguments, named), daemon=True
-            ).start()
-        except BaseException:
-            self._free.release()
-            raise
-        return future
-
-    def _work(
-        self, future: Future[Any], work: Callable[..., Any], arguments: Any, named: Any
-    ) -> None:
-        try:
-            if future.set_running_or_notify_cancel():
-                future.set_result(work(*arguments, **named))
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is read
-            future.set_exception(error)
-        finally:
-            self._free.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +268,8 @@ async def _received(response: httpcore2.Response) -> _Answer:
 
 
 def _document(body: bytes) -> Any:
+    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+        raise ValueError("too many values")
     return json.loads(body, parse_constant=_no_number)
 
 
@@ -344,76 +302,3 @@ def _said(answer: _Answer) -> str:
         return ""
     found = (document.get(name) for name in ("message", "error", "detail", "title"))
     return next((text for text in found if isinstance(text, str) and text), "")
-
-
-def _cause(error: BaseException) -> str:
-    """What the system said, without the layers around it."""
-    if isinstance(error, httpcore2.ProxyError):
-        return f"the proxy answered {error}"
-    while isinstance(inner := _inner(error), Exception):
-        error = inner
-    return f"{type(error).__name__}: {error}"
-
-
-def _inner(error: BaseException) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup):
-        return error.exceptions[0]
-    return error.__cause__ or error.__context__
-
-
-def _connections(url: SplitResult, environ: Mapping[str, str]) -> httpcore2.AsyncConnectionPool:
-    return httpcore2.AsyncConnectionPool(
-        ssl_context=_trust(environ) if url.scheme == "https" else None,
-        proxy=_proxy(url, environ),
-        max_connections=1,
-        keepalive_expiry=_REST_S,
-    )
-
-
-def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Whom to believe; OpenSSL itself knows SSL_CERT_FILE and the system's authorities."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        if path := environ.get(name):
-            with contextlib.suppress(OSError):
-                if os.path.isdir(path):  # noqa: PTH112
-                    return ssl.create_default_context(capath=path)
-                return ssl.create_default_context(cafile=path)
-            raise ValueError(f"{name} names no certificates: {path}")
-    return ssl.create_default_context()
-
-
-def _proxy(url: SplitResult, environ: Mapping[str, str]) -> httpcore2.Proxy | None:
-    names = [f"{url.scheme}_proxy", "all_proxy"]
-    found = [environ.get(name) or environ.get(name.upper()) for name in names]
-    proxy = next(filter(None, found), None)
-    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    if proxy is None or _exempt(url, exempt):
-        return None
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"{names[0].upper()} must be an http or https URL")
-    bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    if parts.username is None:
-        return httpcore2.Proxy(bare)
-    return httpcore2.Proxy(bare, auth=(unquote(parts.username), unquote(parts.password or "")))
-
-
-def _exempt(url: SplitResult, no_proxy: str) -> bool:
-    """Whether a host is named by itself, by its domain, by its network, or by `*`."""
-    host = (url.hostname or "").lower()
-    for entry in no_proxy.lower().replace(" ", "").split(","):
-        name = entry.lstrip(".")
-        if entry == "*" or name in {host, f"{host}:{url.port}"} or _is_below(host, name):
-            return True
-    return False
-
-
-def _is_below(host: str, name: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return bool(name) and host.endswith(f".{name}")
-    try:
-        return address in ipaddress.ip_network(name, strict=False)
-    except ValueError:
-        return False

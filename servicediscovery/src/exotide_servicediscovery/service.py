@@ -10,9 +10,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from .agent import Agent
-from .client import Client, Lookups
+from .client import Client
 from .logs import make_log
 from .metrics import Metrics, MetricsServer
+from .network import Lookups
 from .pools import ExoscalePools
 from .settings import Settings
 
