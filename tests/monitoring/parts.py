@@ -43,11 +43,12 @@ class Member:
         self.busy_s += (now - self.read_at) * self.busy_ratio
         self.read_at = now
         idle_s = now - self.started_at - self.busy_s
-        return (
-            "# TYPE node_cpu_seconds_total counter\n"
-            f'node_cpu_seconds_total{{cpu="0",mode="user"}} {self.busy_s}\n'
-            f'node_cpu_seconds_total{{cpu="0",mode="idle"}} {idle_s}\n'
+        modes = dict.fromkeys(("iowait", "irq", "nice", "softirq", "steal", "system"), 0.0)
+        lines = (
+            f'node_cpu_seconds_total{{cpu="0",mode="{mode}"}} {time_s}\n'
+            for mode, time_s in (modes | {"user": self.busy_s, "idle": idle_s}).items()
         )
+        return "# TYPE node_cpu_seconds_total counter\n" + "".join(lines)
 
 
 @dataclass

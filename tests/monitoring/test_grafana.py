@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,7 +31,7 @@ from exotide.check.web import HttpWeb, open_client
 from exotide.stack.alerting import grafana_files, monitoring_files
 from exotide.stack.durations import parse_s
 
-from .parts import Member, Sink, answers, exporter, free_port, running, served, webhooks
+from .parts import Member, Sink, answers, exporter, free_port, running, served, until, webhooks
 
 SPEED = 30.0
 TOKEN = "webhook-token-of-the-test"
@@ -65,14 +66,14 @@ def prometheus_rules(name: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_query_of_dashboard_and_averages_is_about_numbers_that_somebody_gives() -> None:
+def test_every_query_of_dashboard_and_rules_is_about_numbers_that_somebody_gives() -> None:
     given = {
         family.split()[2]
         for registry in (Metrics().registry, DiscoveryMetrics().registry)
         for family in generate_latest(registry).decode().splitlines()
         if family.startswith("# TYPE")
     }
-    rules = prometheus_rules("pool-cpu")
+    rules = [*prometheus_rules("pool-cpu"), *prometheus_rules("stack")]
     recorded = {rule.get("record") for rule in rules}
     app = Path(__file__).parents[2] / "slowapp/slowapp.py"
     for expression in (*expressions(), *(rule["expr"] for rule in rules)):
@@ -82,6 +83,26 @@ def test_every_query_of_dashboard_and_averages_is_about_numbers_that_somebody_gi
             else:
                 known = given | recorded | ELSEWHERE
                 assert {name, re.sub(r"_(sum|count|bucket)$", "", name)} & known, name
+
+
+def test_prometheus_understands_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    rules = [{"record": "shown", "expr": expression} for expression in expressions()]
+    path = tmp_path / "shown.yml"
+    path.write_text(json.dumps({"groups": [{"name": "shown", "rules": rules}]}))
+    command = ("promtool", "check", "rules", "--lint=none", str(path))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_panel_lies_on_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        place = panel["gridPos"]
+        columns = range(place["x"], place["x"] + place["w"])
+        cells = {(x, y) for x in columns for y in range(place["y"], place["y"] + place["h"])}
+        assert max(columns) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
 
 
 def test_the_two_graphs_of_the_assignment_show_the_thresholds_of_the_two_alerts() -> None:
@@ -190,10 +211,39 @@ def unit_environment(*, credentials: Path) -> dict[str, str]:
 @dataclass(frozen=True)
 class Watched:
     member: Member
+    target: str
+    targets: Path
     sink: Sink
     url: str
     prometheus: str
     log: Path
+
+    def tell(self, *targets: str) -> None:
+        """List these members and no others."""
+        fresh = self.targets.with_suffix(".new")
+        fresh.write_text(json.dumps([{"targets": [each], "labels": {}} for each in targets]))
+        fresh.replace(self.targets)
+
+    def states(self) -> dict[str, str]:
+        """Give the state of each rule: Normal, Pending, Alerting, with NoData or Error if so."""
+        (group,) = self.get("/api/prometheus/grafana/api/v1/rules")["data"]["groups"]
+        return {
+            rule["name"]: "; ".join(each["state"] for each in rule.get("alerts", ()))
+            for rule in group["rules"]
+        }
+
+    def frames(self, expr: str) -> list[Any]:
+        """Give what a panel with this query gets."""
+        query = {"refId": "A", "datasource": {"uid": "prometheus"}, "expr": expr, "range": True}
+        asked = {"queries": [query | {"intervalMs": 1000}], "from": "now-1m", "to": "now"}
+        auth = ("admin", PASSWORD)
+        url = f"{self.url}/api/ds/query"
+        answer = httpx2.post(url, json=asked, auth=auth, trust_env=False, timeout=20)
+        assert answer.status_code == 200, answer.text
+        result = answer.json()["results"]["A"]
+        assert "error" not in result, (expr, result)
+        frames: list[Any] = result["frames"]
+        return frames
 
     def get(self, path: str) -> Any:
         auth = ("admin", PASSWORD)
@@ -210,9 +260,9 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     with ExitStack() as stack:
         target = f"127.0.0.1:{stack.enter_context(served(exporter(member)))}"
         hooks = stack.enter_context(served(webhooks(sink)))
-        (tmp_path / "service-discovery").mkdir()
-        targets = json.dumps([{"targets": [target], "labels": {}}])
-        (tmp_path / "service-discovery/config.json").write_text(targets)
+        targets = tmp_path / "service-discovery/config.json"
+        targets.parent.mkdir()
+        targets.write_text(json.dumps([{"targets": [target], "labels": {}}]))
         files = monitoring_files(speed=SPEED) | grafana_files(speed=SPEED)
         del files["alertmanager/self.json"]
         for name, text in files.items():
@@ -247,7 +297,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
         answers(f"http://127.0.0.1:{prometheus}/-/ready")
         answers(f"http://127.0.0.1:{grafana}/api/health", within_s=90)
         urls = (f"http://127.0.0.1:{grafana}", f"http://127.0.0.1:{prometheus}")
-        yield Watched(member, sink, *urls, log)
+        yield Watched(member, target, targets, sink, *urls, log)
 
 
 @dataclass(frozen=True)
@@ -305,6 +355,11 @@ def test_a_real_grafana_takes_every_file_and_calls_up_with_the_token_and_never_w
     summary = body["alerts"][0]["annotations"]["summary"]
     assert re.fullmatch(r"The pool's average CPU is 9\d %, above 80 %", summary)
 
+    for expr in expressions():
+        watched.frames(expr)
+    for name in ("exotide:pool_cpu:avg_ratio", "exotide:pool_cpu:avg_silent_busy_ratio"):
+        assert len(watched.frames(f"100 * {name}")) == 1
+
     seen = seen_by_check(watched)
     assert seen["two_graphs"].startswith("2 graphs of the average CPU: Average CPU")
     assert seen["rules"] == "CPU high: above 80 % for 5 s; CPU low: below 20 % for 5 s"
@@ -320,3 +375,25 @@ def test_a_real_grafana_takes_every_file_and_calls_up_with_the_token_and_never_w
     troubled = re.compile(r"logger=(provisioning|ngalert|accesscontrol).*level=(warn|error)")
     lines = watched.log.read_text().splitlines()
     assert [line for line in lines if troubled.search(line)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_real_grafana_shrinks_no_pool_whose_members_are_silent_or_gone(watched: Watched) -> None:
+    """In real time, as it is Grafana's own timers that are tested; about two minutes."""
+    watched.member.busy_ratio = 0.05
+    with served(exporter(Member(silent=True))) as port:
+        watched.tell(watched.target, f"127.0.0.1:{port}")
+        time.sleep(40)  # the low average of one alone would have called by now
+        assert watched.states() == {"CPU high": "Normal", "CPU low": "Normal"}
+        assert watched.sink.calls == []
+        watched.tell(watched.target)
+        watched.sink.wait_for(1, timeout_s=60)
+    assert watched.sink.calls[0][1] == "/down"
+
+    watched.tell()
+    until(lambda: "Alerting" not in watched.states()["CPU low"], timeout_s=30)
+    calls = len(watched.sink.calls)
+    assert watched.states() == {"CPU high": "Normal (NoData)", "CPU low": "Normal (NoData)"}
+    time.sleep(25)
+    assert len(watched.sink.calls) == calls
