@@ -27,6 +27,7 @@ from exotide.cloud.errors import CloudUnusable, NoCloud
 from exotide.cloud.ports import CloudFault
 from exotide.cloud.proxy.authority import default_folder
 from exotide.cloud.proxy.environment import Mode, environment, exports, unsets
+from exotide.cloud.servers.machines.rootfs import Release
 
 app = App(name="cloud", help="A local Exoscale: the API, and real servers behind it.")
 control_command.register(app)
@@ -59,6 +60,7 @@ def start(
     servers: drivers.Name = "auto",
     balancer: Manner = "attentive",
     machine_packages: tuple[Path, ...] = (),
+    machine_release: Release = "bookworm",
     quota: Annotated[dict[str, int] | None, Parameter(validator=_check_quotas)] = None,
     iam: tuple[Reading, ...] = (),
     ca_dir: Path | None = None,
@@ -97,6 +99,8 @@ def start(
         who leaves finish; `plain` ones go by their health checks alone, as the real one may.
     machine_packages
         Debian package files (.deb) that machines have beside Debian's own, such as Grafana's.
+    machine_release
+        Which Debian machines boot, 12 (bookworm) or 13 (trixie), whatever their template.
     quota
         Limits of the organisation that differ from a new one's: --quota.instance 250.
     iam
@@ -117,6 +121,7 @@ def start(
         servers=servers,
         balancer=balancer,
         machine_packages=tuple(path.absolute() for path in machine_packages),
+        machine_release=machine_release,
         quotas=quota or {},
         iam=frozenset(iam),
         vcpu_cores=vcpu_cores,

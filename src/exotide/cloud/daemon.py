@@ -22,6 +22,7 @@ from exotide.cloud.directory import RUN_DIR, Entry, is_doomed, publish
 from exotide.cloud.drivers import Wanted
 from exotide.cloud.errors import NoCloud, StateUnusable
 from exotide.cloud.proxy.tls import Tls
+from exotide.cloud.servers.machines.rootfs import Release
 from exotide.cloud.service import HOST, Access, LocalCloud, listen
 from exotide.cloud.state.identity import Identity, load, save
 from exotide.cloud.state.store import FILE, Store
@@ -53,6 +54,8 @@ class Settings:
     """What servers without a role run, beside the node exporter."""
     machine_packages: tuple[Path, ...] = ()
     """Debian package files that machines have beside Debian's own."""
+    machine_release: Release = "bookworm"
+    """Which Debian machines boot, whatever their template."""
     ca_dir: Path | None = None
     """Folder of the certificate authority. None: no proxy mode."""
     state: Path | None = None
@@ -164,6 +167,7 @@ def _driver(
         vcpu_cores=settings.vcpu_cores,
         command=settings.command,
         machine_packages=settings.machine_packages,
+        machine_release=settings.machine_release,
         state_file=None if store is None else store.file,
         network_number=None if known is None else known.network_number,
         balancer=settings.balancer,

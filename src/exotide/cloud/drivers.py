@@ -18,6 +18,7 @@ from exotide.cloud.servers import cgroups, leftovers, permissions
 from exotide.cloud.servers.errors import HostUnsuitable, MissingProgram
 from exotide.cloud.servers.kept import KeptServers
 from exotide.cloud.servers.loopback.underlay import Loopback
+from exotide.cloud.servers.machines.rootfs import Release
 from exotide.cloud.servers.machines.servers import MachineServers, default_recipe
 from exotide.cloud.servers.namespaces import Namespaces
 from exotide.cloud.servers.network import Network
@@ -53,6 +54,8 @@ class Wanted:
     """What servers without a role run, beside the node exporter."""
     machine_packages: tuple[Path, ...] = ()
     """Debian package files that machines have beside Debian's own."""
+    machine_release: Release = "bookworm"
+    """Which Debian machines boot, whatever their template."""
     state_file: Path | None = None
     """Where the cloud is kept, so that its servers may outlive it. None: it is not."""
     network_number: int | None = None
@@ -182,7 +185,9 @@ def _machines(wanted: Wanted) -> Driver:
         cloud_id=wanted.cloud_id,
         run_dir=wanted.run_dir,
         cores_per_vcpu=wanted.vcpu_cores,
-        recipe=default_recipe(extra_packages=wanted.machine_packages),
+        recipe=default_recipe(
+            extra_packages=wanted.machine_packages, release=wanted.machine_release
+        ),
         network_number=wanted.network_number,
     )
     return _driver(servers, wanted, why="", lasts=False)

@@ -17,7 +17,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
@@ -29,7 +29,8 @@ from exotide.cloud.servers.programs import find
 log = structlog.get_logger(__name__)
 
 CACHE: Final = Path("/var/cache/exotide")
-SUITE: Final = "bookworm"
+Release = Literal["bookworm", "trixie"]
+"""Debian 12 and 13."""
 PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "cloud-init", "ca-certificates", "gpg", "iproute2"),
     *("python3", "python3-venv", "procps", "nftables"),
@@ -95,11 +96,12 @@ class Recipe:
     """Files with pinned Python packages that machines may install."""
     extra_packages: tuple[Path, ...] = ()
     """Debian package files to install beside Debian's own."""
+    release: Release = "bookworm"
 
     @property
     def digest(self) -> str:
         """Ten characters that change with the recipe. Raises HostUnsuitable for a missing file."""
-        parts = [SUITE, *PACKAGES, *MASKED, *DISABLED, *FILES, *FILES.values()]
+        parts: list[str] = [self.release, *PACKAGES, *MASKED, *DISABLED, *FILES, *FILES.values()]
         parts += [path.read_text() for path in self.requirements]
         parts += [_content_of(path) for path in self.extra_packages]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
@@ -135,7 +137,7 @@ async def _make(recipe: Recipe, done: Path) -> None:
     await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
     log.info("root_file_system_is_made", folder=str(done), hint="once; it takes a minute or two")
     try:
-        await _told("1 of 3: Debian and its packages", _install_debian(part))
+        await _told("1 of 3: Debian and its packages", _install_debian(part, recipe.release))
         await _told("2 of 3: packages given by file", _add_packages(part, recipe.extra_packages))
         await _told("3 of 3: the agents' wheels", _add_wheels(part, recipe.requirements))
         await asyncio.to_thread(_write_files, part)
@@ -174,7 +176,7 @@ async def _told(step: str, work: Coroutine[None, None, None], *, after_s: float 
     await task
 
 
-async def _install_debian(part: Path) -> None:
+async def _install_debian(part: Path, release: Release) -> None:
     # If the cloud is killed, nobody must go on writing what the next one makes anew.
     await run(
         *("setpriv", "--pdeathsig=TERM", find("mmdebstrap")),
@@ -182,7 +184,7 @@ async def _install_debian(part: Path) -> None:
         f"--include={','.join(PACKAGES)}",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")),
         *(f"--aptopt={option}" for option in await apt.options()),
-        *(SUITE, str(part), *await apt.mirrors(SUITE)),
+        *(release, str(part), *await apt.mirrors(release)),
     )
     # How this host reaches its mirrors is its own business; it may hold a password.
     await asyncio.to_thread((part / apt.OPTIONS_FILE).unlink, missing_ok=True)

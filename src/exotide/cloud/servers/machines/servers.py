@@ -12,7 +12,7 @@ import structlog
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers.machine import Folder
 from exotide.cloud.servers.machines.machine import NspawnMachine
-from exotide.cloud.servers.machines.rootfs import CACHE, Recipe, prepare
+from exotide.cloud.servers.machines.rootfs import CACHE, Recipe, Release, prepare
 from exotide.cloud.servers.machines.underlay import Machines
 from exotide.cloud.servers.network import NAMESPACES, Network, server_namespace, short
 from exotide.cloud.servers.processes import ProcessServers
@@ -26,11 +26,15 @@ ROOT: Final = Path(__file__).resolve().parents[5]
 AGENTS: Final = ("autoscaler", "servicediscovery")
 
 
-def default_recipe(*, extra_packages: tuple[Path, ...] = ()) -> Recipe:
+def default_recipe(
+    *, extra_packages: tuple[Path, ...] = (), release: Release = "bookworm"
+) -> Recipe:
     """Give the recipe with what the checkout's agents need."""
     found = (ROOT / agent / "requirements.txt" for agent in AGENTS)
     return Recipe(
-        requirements=tuple(path for path in found if path.exists()), extra_packages=extra_packages
+        requirements=tuple(path for path in found if path.exists()),
+        extra_packages=extra_packages,
+        release=release,
     )
 
 
