@@ -24,6 +24,7 @@ module "userdata" {
   servicediscovery_key = local.agents.servicediscovery
   autoscaler_key       = local.agents.autoscaler
   grafana_password     = local.grafana_password
+  grafana_version      = var.grafana_version
   slowapp_environment  = var.slowapp_environment
   ssh_public_key       = var.ssh_public_key
   bundle_file          = var.bundle_file

@@ -150,6 +150,18 @@ variable "alerting" {
   }
 }
 
+variable "grafana_version" {
+  type        = string
+  description = "Version of Grafana; its package comes from Grafana's repository. If that has it no longer, a later patch is taken."
+  default     = "12.4.12"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9]+\\.[0-9]+\\.[0-9][0-9a-z.+~-]*$", var.grafana_version))
+    error_message = "grafana_version must be a version such as 12.4.12."
+  }
+}
+
 variable "operator_cidr" {
   type        = string
   description = "Who may open Grafana, Prometheus and the autoscaler's status. The default lets the whole world read Prometheus: set your own address, such as 192.0.2.7/32."

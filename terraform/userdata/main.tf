@@ -6,7 +6,13 @@ locals {
   bundle_file = coalesce(var.bundle_file, "${path.module}/generated/bundle-${var.alerting}.zpaq")
   bundle      = filebase64(local.bundle_file)
   # Four characters of base64 are three bytes: a part must hold whole ones.
-  first_chars = min(21200, length(local.bundle))
+  first_chars = min(20400, length(local.bundle))
+
+  # Comments are for readers of this repository.
+  plain = {
+    for name in fileset(path.module, "{member,monitoring}/*.{service,sh}") :
+    basename(name) => join("\n", [for line in split("\n", file("${path.module}/${name}")) : line if !startswith(line, "#")])
+  }
 
   ssh_config = var.ssh_public_key == "" ? {} : { ssh_authorized_keys = [trimspace(var.ssh_public_key)] }
 
@@ -14,8 +20,8 @@ locals {
     write_files = concat(
       [
         { path = "/opt/exotide/slowapp.py", content = file("${path.module}/generated/slowapp.py") },
-        { path = "/etc/systemd/system/slowapp.service", content = file("${path.module}/member/slowapp.service") },
-        { path = "/opt/exotide/setup.sh", content = file("${path.module}/member/setup.sh") },
+        { path = "/etc/systemd/system/slowapp.service", content = local.plain["slowapp.service"] },
+        { path = "/opt/exotide/exporter.sh", content = local.plain["exporter.sh"] },
       ],
       length(var.slowapp_environment) == 0 ? [] : [{
         path = "/etc/exotide/slowapp.env"
@@ -23,14 +29,27 @@ locals {
         content = join("", [for name, value in var.slowapp_environment : "${name}=\"${replace(value, "/[\"$`\\\\]/", "\\$0")}\"\n"])
       }],
     )
-    # The application serves two stages of cloud-init before its end: this unit waits until all files
-    # are written, and no longer. Later boots start it like any other unit.
-    bootcmd = [[
-      "cloud-init-per", "instance", "slowapp-early",
-      "systemd-run", "--quiet", "--no-block", "--collect", "--unit=slowapp-early",
-      "--property=After=cloud-config.target", "systemctl", "start", "slowapp",
-    ]]
-    runcmd = [["sh", "/opt/exotide/setup.sh"]]
+    # Both units wait until all files are written, and no longer: the application serves two stages of
+    # cloud-init before its end. Later boots start it like any other unit, and this one again; nobody
+    # waits for the exporter, whose unit goes on trying.
+    bootcmd = [
+      [
+        "cloud-init-per", "instance", "slowapp-early",
+        "systemd-run", "--quiet", "--no-block", "--collect", "--unit=slowapp-early",
+        "--property=After=cloud-config.target", "systemctl", "start", "slowapp",
+      ],
+      [
+        "systemd-run", "--quiet", "--no-block", "--collect", "--unit=exporter-setup",
+        "--property=After=cloud-config.target", "--property=After=slowapp-early.service",
+        "--property=Restart=on-failure", "sh", "/opt/exotide/exporter.sh",
+      ],
+    ]
+    # It runs already, unless its early start did not work; a reload would cost a small member a
+    # fifth of a second.
+    runcmd = [
+      ["systemctl", "enable", "--quiet", "--no-reload", "slowapp"],
+      ["systemctl", "start", "slowapp"],
+    ]
   })
 
   agent_environment = {
@@ -48,7 +67,7 @@ locals {
     bundle_sha256    = filesha256(local.bundle_file)
     prices           = var.prices
     grafana_password = var.grafana_password
-    grafana_version  = "12.4.0"
+    grafana_version  = var.grafana_version
     grafana_key      = "B53AE77BADB630A683046005963FA27710458545"
     servicediscovery = merge(var.servicediscovery_key, {
       env = merge(local.agent_environment, { EXOTIDE_REFRESH_S = tostring(var.refresh_s) })
@@ -75,11 +94,11 @@ locals {
       { path = "/opt/exotide/bundle.part", content = substr(local.bundle, 0, local.first_chars) },
       {
         path    = "/etc/systemd/system/exotide-bootstrap.service"
-        content = file("${path.module}/monitoring/exotide-bootstrap.service")
+        content = local.plain["exotide-bootstrap.service"]
       },
       {
         path    = "/etc/systemd/system/exotide-bootstrap-page.service"
-        content = file("${path.module}/monitoring/exotide-bootstrap-page.service")
+        content = local.plain["exotide-bootstrap-page.service"]
       },
     ]
     # The last one ends when the bootstrap does; with its error, so does cloud-init.

@@ -43,6 +43,12 @@ variable "grafana_password" {
   default     = ""
 }
 
+variable "grafana_version" {
+  type        = string
+  description = "Version of Grafana's package; if it is not to be had, a later one of the same minor version."
+  default     = "12.4.12"
+}
+
 variable "policy" {
   type = object({
     min_size     = number

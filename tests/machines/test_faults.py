@@ -20,7 +20,7 @@ from exotide.cloud.servers.machines.servers import default_recipe
 from exotide.stack.userdata import AgentKeys
 
 from .deployed import Deployed, Render, Requests, as_it_is, text_of, variables_for
-from .mirror import Mirror, mirrored, repository
+from .mirror import BEGINNING, Day, Mirror, mirrored, repository
 from .site import Machine, clouds, eventually, fetch
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -74,8 +74,8 @@ def rebuilt(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Reb
     assert old is not None
     with (
         requests.running(),
-        mirrored(cloud, packages, first="/./InRelease", failures=2) as apt,
-        mirrored(cloud, root / WHEELS, first="/", failures=1) as wheels,
+        mirrored(cloud, packages, first=BEGINNING, days=(Day.PAGE, Day.LATER)) as apt,
+        mirrored(cloud, root / WHEELS, first="/", days=(Day.MISSING,)) as wheels,
         deployed.timed("monitoring server lost, rebuilt by failing mirrors, a failed step mended"),
     ):
         deployed.monitoring.delete()
@@ -298,23 +298,75 @@ def test_a_pool_whose_members_are_all_deleted_is_healthy_again(deployed: Deploye
     assert fetch(f"{deployed.stack.url}/health") == "OK"
 
 
-def test_a_member_serves_while_its_package_mirror_fails_and_installs_when_it_works(
+LOCKER = """\
+import fcntl, time
+names = "apt/lists/lock", "dpkg/lock-frontend", "dpkg/lock"
+files = [open(f"/var/lib/{name}", "w") for name in names]
+for file in files:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+open("/run/locked", "w").close()
+time.sleep(10)
+"""
+"""The image's own upgrades, which hold all of apt's locks."""
+TROUBLE = f"""\
+rm --recursive --force /etc/apt/sources.list.d
+dpkg --purge {EXPORTER}
+# Power was lost while another package was configured.
+dpkg-query --status gpg | sed 's/^Status: .*/Status: install ok unpacked/' >/tmp/half
+mv /tmp/half /var/lib/dpkg/updates/0000
+mount -t tmpfs -o size=4k tmpfs /var/cache/apt/archives
+systemd-run --quiet --no-block --property=DefaultDependencies=no python3 -c '{LOCKER}'
+until [ -e /run/locked ]; do sleep 0.05; done
+"""
+
+
+def test_a_member_serves_at_once_and_installs_its_exporter_whatever_is_in_the_way(
     render: Render, tmp_path: Path
 ) -> None:
     with clouds() as begin:
         cloud = begin()
         variables = variables_for(cloud, alerting="alertmanager", folder=tmp_path / "bundle")
         packages = repository(rootfs(), tmp_path / "apt", EXPORTER)
-        with mirrored(cloud, packages, first="/./InRelease", failures=2) as mirror:
+        with mirrored(cloud, packages, first=BEGINNING, days=()) as mirror:
             text = text_of(render(variables)["member"])
-            member = cloud.create("member", without_package(text, EXPORTER, mirror))
+            member = cloud.create("member", troubled_member(text, mirror))
             url = f"http://{member.ip}"
             eventually(lambda: fetch(f"{url}:8080/health"), within_s=30, what="the application")
-            assert mirror.begun <= mirror.failures
+            assert mirror.begun == 0
             assert member.finished()["errors"] == []
-        assert mirror.begun == 3
+            told(member, "Could not get lock /var/lib/apt/lists/lock")
+            told(member, "You don't have enough free space")
+            mirror.days = (*[Day.FINE] * mirror.begun, Day.CORRUPT, Day.PAGE)
+            member.says("umount", "/var/cache/apt/archives")
+            metrics = eventually(lambda: fetch(f"{url}:9100/metrics"), within_s=120, what="metrics")
+            assert mirror.begun == len(mirror.days) + 1
+        assert "node_cpu_seconds_total" in metrics
+        told(member, "Hash Sum mismatch")
         for unit in ("slowapp", EXPORTER):
             member.says("systemctl", "is-active", unit)
             member.says("systemctl", "is-enabled", unit)
-        metrics = eventually(lambda: fetch(f"{url}:9100/metrics"), within_s=10, what="metrics")
-        assert "node_cpu_seconds_total" in metrics
+        eventually(
+            lambda: (
+                member.run("systemctl", "is-active", "exporter-setup").stdout == "inactive\n"
+                or None
+            ),
+            within_s=10,
+            what="the end of the installation",
+        )
+        assert member.says("dpkg", "--audit") == ""
+        assert member.says("systemctl", "--failed", "--no-legend") == ""
+
+
+def troubled_member(text: str, mirror: Mirror) -> str:
+    source = f"deb [trusted=yes] {mirror.url} ./"
+    return changed(
+        text,
+        write_files=[{"path": "/etc/apt/sources.list", "content": source}],
+        bootcmd=[["cloud-init-per", "instance", "trouble", "sh", "-c", TROUBLE]],
+    )
+
+
+def told(member: Machine, words: str) -> None:
+    """Wait until the installation of the exporter has said so."""
+    journal = ("journalctl", "--no-pager", "--unit=exporter-setup")
+    eventually(lambda: words in member.says(*journal) or None, within_s=60, what=words)

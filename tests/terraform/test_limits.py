@@ -97,6 +97,7 @@ def refusal(
         ("min_size", ["0", "1.5", "-1"]),
         ("max_size", ["0", "1001", "2.5"]),
         ("alerting", ["", "prometheus", "Grafana"]),
+        ("grafana_version", ["", "12", "12.4", "latest", "12.4.x", "12.4.1 && true"]),
         ("operator_cidr", ["", "192.0.2.7", "192.0.2.7/24", "192.0.2.0/33", "all"]),
         ("ssh_public_key", ["AAAA", "ssh-ed25519", f"{KEY_LINE} a\nb", "-----BEGIN KEY-----"]),
         ("interval_s", ["0", "86401"]),

@@ -101,8 +101,8 @@ def test_the_scripts_compile_and_shellcheck_finds_nothing(
     scripts = {path: entry["content"] for path, entry in both.items()}
     for path in ("/opt/exotide/slowapp.py", "/opt/exotide/bootstrap.py"):
         compile(scripts[path], path, "exec")
-    (tmp_path / "setup.sh").write_text(scripts["/opt/exotide/setup.sh"])
-    passes(shellcheck, tmp_path / "setup.sh")
+    (tmp_path / "exporter.sh").write_text(scripts["/opt/exotide/exporter.sh"])
+    passes(shellcheck, "--shell=sh", tmp_path / "exporter.sh")
 
 
 def placed(rendered: dict[str, str], unpacked: Path, folder: Path) -> list[Path]:

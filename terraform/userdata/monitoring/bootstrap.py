@@ -4,8 +4,10 @@ Makes a fresh Debian server the monitoring server of one stack. Standard library
 
 cloud-init writes this file, the settings (/etc/exotide/stack.json) and the first part of the
 bundle, and starts exotide-bootstrap.service. Every step may run again at any time: what is done
-is left alone, so a second run repairs, and a reboot costs nothing. Progress and failures are in
-the journal, in /run/exotide/bootstrap.json, and on the status port until the autoscaler has it.
+is left alone, so a second run repairs, and a reboot costs nothing. What depends on others, on the
+API, Debian's mirror, PyPI, is tried again until it works. Grafana comes last, when all else runs.
+Progress and failures are in the journal, in /run/exotide/bootstrap.json, and on a page: on the
+status port until the autoscaler has it, then on Grafana's until Grafana does.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import http.server
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -40,13 +43,22 @@ REQUIREMENTS = Path("/opt/exotide/requirements.txt")
 VENV = Path("/opt/exotide/venv")
 STATE = Path("/run/exotide/bootstrap.json")
 MARK = "#exotide-bundle:"
-STATUS_PORT = 8091
-PAUSES_S = (2.0, 4.0, 8.0, 16.0, 32.0)
-SOON_S = (0.2, 0.4, 0.8, 1.6, *PAUSES_S)
-GRAFANA_KEY_URL = "https://apt.grafana.com/gpg.key"
+STATUS_PORT, GRAFANA_PORT = 8091, 3000
+SOON_S = (0.2, 0.4, 0.8, 1.6, 2.0, 4.0, 8.0, 16.0, 32.0)
+COMMAND_S = 1800
+"""How long a command may take: what hangs must be tried again, too."""
+GRAFANA_KEY_URLS = ("https://apt.grafana.com/gpg-full.key", "https://apt.grafana.com/gpg.key")
 GRAFANA_LIST = Path("/etc/apt/sources.list.d/grafana.list")
 GRAFANA_KEY = Path("/etc/apt/keyrings/grafana.asc")
 PACKAGES = ("prometheus", "prometheus-node-exporter", "python3-venv")
+APT = ("apt-get", "-qy", "-oDPkg::Lock::Timeout=600", "-oAPT::Update::Error-Mode=any")
+# After a power cut, what was begun is ended first. Our configuration is there before the package.
+REPAIR = ("dpkg", "--configure", "-a", "--force-confold")
+INSTALL = (
+    *(*APT, "install", "--fix-broken", "--no-install-recommends", "--allow-downgrades"),
+    "-oDpkg::Options::=--force-confold",
+)
+GRAFANA, PAGE = "install Grafana", "exotide-bootstrap-page"
 UNITS = (
     *("prometheus", "prometheus-node-exporter"),
     *("exotide-servicediscovery", "exotide-autoscaler"),
@@ -59,16 +71,37 @@ class Failed(Exception):
     """A step that cannot succeed; says what to do about it."""
 
 
+class Refused(Failed):
+    """The API does not let this key do this."""
+
+
 def run(*command: str, **more: Any) -> str:
     """Run a program; its output goes to the journal when it fails. Secrets are never arguments."""
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     done: subprocess.CompletedProcess[str] = subprocess.run(
-        command, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more
+        command,
+        check=False,
+        text=True,
+        errors="replace",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        timeout=COMMAND_S,
+        **more,
     )
     if done.returncode:
         say(done.stdout)
-        last = done.stdout.strip().splitlines()[-1:] or ["no output"]
-        raise Failed(f"{command[0]} ended with {done.returncode}: {last[0]}")
+        raise Failed(f"{command[0]} ended with {done.returncode}: {told_by(done.stdout)}")
     return done.stdout
+
+
+def told_by(output: str) -> str:
+    """Choose what says why: the first error of apt's or dpkg's, which goes on in the next line."""
+    lines = output.strip().splitlines() or ["no output"]
+    for number, line in enumerate(lines):
+        if line.startswith(("E: ", "dpkg: error")):
+            return " ".join(each.strip() for each in lines[number : number + 2])
+    return lines[-1]
 
 
 def say(text: str) -> None:
@@ -76,25 +109,35 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def growing_s(longest_s: float) -> Iterator[float]:
+    """Pauses that double and have no end."""
+    pause_s = 2.0
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, longest_s)
+
+
 def again(
     what: str,
     attempt: Callable[[], None],
     *,
-    pauses_s: tuple[float, ...] = PAUSES_S,
+    pauses_s: Iterable[float],
     pause: Callable[[float], None] = time.sleep,
     tell: Callable[[str], None] = say,
 ) -> None:
-    """Try until it works: mirrors and APIs fail for a while, with growing pauses (62 s in all)."""
+    """Try until it works, or the pauses are used up; what goes wrong may be over the next time."""
     for pause_s in pauses_s:
         try:
             return attempt()
-        except (Failed, OSError) as error:
-            tell(f"{what}: {error}; again in {pause_s:g} s")
+        except Exception as error:  # noqa: BLE001 - whatever an API or a mirror sends
+            tell(f"{what}: {told(error)}; again in {pause_s:g} s")
         pause(pause_s)
-    try:
-        return attempt()
-    except (Failed, OSError) as error:
-        raise Failed(f"failed {len(pauses_s) + 1} times; last: {error}") from error
+    return attempt()
+
+
+def told(error: Exception) -> str:
+    """Say what is wrong, for people."""
+    return str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
 
 
 def write(path: Path, text: str, mode: int = 0o644, owner: str | None = None) -> None:
@@ -127,15 +170,27 @@ def signed_get(url: str, key: str, secret: str) -> Any:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        text = error.read(300).decode("utf-8", "replace")
-        raise Failed(f"the API answered {error.code} to GET {urlsplit(url).path}: {text}") from None
+        text = f"the API answered {error.code}: {error.read(300).decode('utf-8', 'replace')}"
+        raise (Refused if error.code in {401, 403} else Failed)(text) from None
 
 
 def second_part(settings: Settings) -> str:
-    """Read the rest of the bundle from the pool's user-data: one server's is too small for all."""
-    agent = settings["servicediscovery"]
+    """
+    Read the rest of the bundle from the pool's user-data: one server's is too small for all.
+
+    Either agent's key will do; they may have different rights.
+    """
     url = f"{settings['endpoint']}/instance-pool/{settings['pool_id']}"
-    return part_in(signed_get(url, agent["key"], agent["secret"])["user-data"])
+    refusals = []
+    for agent in (settings["servicediscovery"], settings["autoscaler"]):
+        try:
+            return part_in(signed_get(url, agent["key"], agent["secret"])["user-data"])
+        except Refused as refused:
+            refusals.append(str(refused))
+    raise Failed(
+        f"no key of the agents has the right get-instance-pool: {'; '.join(refusals)}; "
+        "apply with agents_one_pool = false, or with another agents_key"
+    )
 
 
 def part_in(user_data: str) -> str:
@@ -164,8 +219,7 @@ def unpack(settings: Settings) -> None:
 def unpacked(bundle: bytes) -> bytes:
     """What zpaq, a package of Debian's, makes of the bundle."""
     if not installed("zpaq"):
-        run("apt-get", "-q", "update")
-        run("apt-get", "-qy", "install", "--no-install-recommends", "zpaq")
+        install("zpaq")
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder, "bundle.zpaq")
         packed.write_bytes(bundle)
@@ -174,23 +228,27 @@ def unpacked(bundle: bytes) -> bytes:
 
 
 def install_packages(settings: Settings) -> None:
-    """Install what is missing; a package that is there is never changed."""
-    wanted = [*PACKAGES]
-    wanted.append("grafana" if settings["alerting"] == "grafana" else "prometheus-alertmanager")
-    missing = [name for name in wanted if not installed(name)]
-    if not missing:
-        return
-    if "grafana" in missing:
-        trust_grafana(settings)
-        missing[missing.index("grafana")] = f"grafana={settings['grafana_version']}"
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "-q", "update", env=environment)
-    keep = "-oDpkg::Options::=--force-confold"  # our configuration is there before the package
-    run(
-        *("apt-get", "-qy", "install", "--no-install-recommends", "--allow-downgrades", keep),
-        *missing,
-        env=environment,
-    )
+    """Install what is missing of Debian's; a package that is there is never changed."""
+    wanted = [*PACKAGES, "gpg" if settings["alerting"] == "grafana" else "prometheus-alertmanager"]
+    install(*(name for name in wanted if not installed(name)))
+
+
+def install(*names: str) -> None:
+    """
+    Install packages, whatever else is wrong: with other packages, or with other mirrors.
+
+    Raises:
+        Failed: with all that went wrong, if one of them is not there then.
+    """
+    troubles = []
+    for command in (REPAIR, (*APT, "update"), (*INSTALL, *names)) if names else ():
+        try:
+            run(*command)
+        except Failed as error:
+            troubles.append(str(error))
+    missing = [name for name in names if not installed(name.partition("=")[0])]
+    if missing:
+        raise Failed(f"no {', '.join(missing)}: {'; '.join(troubles)}")
 
 
 def installed(name: str) -> bool:
@@ -200,27 +258,59 @@ def installed(name: str) -> bool:
     return done.stdout == "installed"
 
 
-def trust_grafana(settings: Settings) -> None:
-    """Trust Grafana's repository by the fingerprint of its key, not by where it came from."""
-    if not installed("gpg"):
-        run("apt-get", "-q", "update")
-        run("apt-get", "-qy", "install", "--no-install-recommends", "gpg")
-    with urllib.request.urlopen(GRAFANA_KEY_URL, timeout=20) as answer:
-        offered = answer.read(100_000).decode()
-    write(GRAFANA_KEY, trusted_key(offered, settings["grafana_key"]))
-    source = f"deb [signed-by={GRAFANA_KEY}] https://apt.grafana.com stable main\n"
-    write(GRAFANA_LIST, source)
+def install_grafana(settings: Settings) -> None:
+    """Install Grafana from its own repository, and start it; its port shows the page meanwhile."""
+    if not installed("grafana"):
+        run("systemctl", "start", "--no-block", PAGE)
+        write(GRAFANA_KEY, trusted_key(offered_keys(), settings["grafana_key"]))
+        write(GRAFANA_LIST, f"deb [signed-by={GRAFANA_KEY}] https://apt.grafana.com stable main\n")
+        version = settings["grafana_version"]
+        try:
+            install(f"grafana={version}")
+        except Failed as error:
+            if "was not found" not in str(error):
+                raise
+            # An old patch leaves the repository; its successors read the same configuration.
+            install(f"grafana={version.rpartition('.')[0]}.*")
+    run("systemctl", "stop", PAGE)
+    run("systemctl", "enable", "--quiet", "--now", "grafana-server")
+    again(
+        "Grafana", partial(answers, f"http://127.0.0.1:{GRAFANA_PORT}/api/health"), pauses_s=SOON_S
+    )
 
 
-def trusted_key(offered: str, fingerprint: str) -> str:
-    """Take the one key with this fingerprint; apt would trust every key that lies beside it."""
+def offered_keys() -> list[str]:
+    """Read the files that Grafana publishes its key in; one is enough."""
+    keys, last = [], ""
+    for url in GRAFANA_KEY_URLS:
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                keys.append(answer.read(100_000).decode())
+        except (OSError, ValueError) as error:
+            last = f"{url}: {error}"
+    if not keys:
+        raise Failed(last)
+    return keys
+
+
+def trusted_key(offered: list[str], fingerprint: str) -> str:
+    """
+    Take the one key with this fingerprint; apt would trust every key that lies beside it.
+
+    What the files say of it is put together: one of them may know of an end that was put off.
+    """
     with tempfile.TemporaryDirectory() as home:
         gpg = ("gpg", "--batch", "--quiet", "--no-autostart", "--homedir", home)
-        run(*gpg, "--import", input=offered)
+        for text in offered:
+            try:
+                run(*gpg, "--import", input=text)
+            except Failed as error:
+                say(str(error))
         key = run(*gpg, "--armor", "--export", fingerprint)
-    if not key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----"):
-        raise Failed(f"Grafana's repository key is not {fingerprint}; do not trust it")
-    return key
+    begin = key.find("-----BEGIN PGP PUBLIC KEY BLOCK-----")
+    if begin < 0:
+        raise Failed(f"no key of Grafana's repository is {fingerprint}; do not trust it")
+    return key[begin:]
 
 
 def install_agents(_: Settings) -> None:
@@ -271,9 +361,10 @@ def price_rules(prices: dict[str, float] | None) -> str:
 
 
 def start(settings: Settings) -> None:
-    """Start everything, now and at each boot; what runs with other settings is restarted."""
-    alerting = "grafana-server" if settings["alerting"] == "grafana" else "prometheus-alertmanager"
-    units = (*UNITS, alerting)
+    """Start all but Grafana, now and at each boot; what runs with other settings is restarted."""
+    units: tuple[str, ...] = UNITS
+    if settings["alerting"] == "alertmanager":
+        units = (*UNITS, "prometheus-alertmanager")
     wanted = hashlib.sha256(SETTINGS.read_bytes()).hexdigest()
     if STARTED.exists() and STARTED.read_text() == wanted:
         run("systemctl", "start", *units)
@@ -292,73 +383,91 @@ def answers(url: str) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Wait until everything answers."""
+    """Wait until everything but Grafana answers."""
     urls = {"Prometheus": "http://127.0.0.1:9090/-/ready"}
     urls["autoscaler"] = f"http://127.0.0.1:{STATUS_PORT}/livez"
-    if settings["alerting"] == "grafana":
-        urls["Grafana"] = "http://127.0.0.1:3000/api/health"
-    else:
+    if settings["alerting"] == "alertmanager":
         urls["Alertmanager"] = "http://127.0.0.1:9093/-/ready"
     for name, url in urls.items():
         again(name, partial(answers, url), pauses_s=SOON_S)
+    ready()
 
 
-STEPS: tuple[tuple[str, Callable[[Settings], None]], ...] = (
-    ("unpack the bundle", unpack),
-    ("install packages", install_packages),
-    ("install the agents", install_agents),
-    ("write the configuration", configure),
-    ("start the services", start),
-    ("check the services", check),
+def ready() -> None:
+    """Tell systemd, and so cloud-init, that the server does its work."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto(b"READY=1", address.replace("@", "\0", 1))
+
+
+Step = tuple[str, Callable[[Settings], None], float]
+"""Its name, its work, and the longest pause before it is tried again; 0: it is not."""
+STEPS: tuple[Step, ...] = (
+    ("unpack the bundle", unpack, 60),
+    ("install packages", install_packages, 60),
+    ("install the agents", install_agents, 60),
+    ("write the configuration", configure, 0),
+    ("start the services", start, 0),
+    ("check the services", check, 0),
 )
 
 
-def note(done: list[str], now: str = "", error: str = "") -> None:
-    """Say how far it is, for the status page and `exotide check`."""
-    state = {
-        "steps": [name for name, _ in STEPS],
-        "done": done,
-        "now": now,
-        "error": error,
-        "finished": len(done) == len(STEPS),
-    }
-    write(STATE, json.dumps(state))
+class Progress:
+    """How far it is, for the status page and `exotide check`."""
+
+    def __init__(self, steps: Iterable[str]) -> None:
+        self.steps, self.done = list(steps), list[str]()
+
+    def note(self, now: str = "", error: str = "") -> None:
+        """Write it down."""
+        state = {
+            "steps": self.steps,
+            "done": self.done,
+            "now": now,
+            "error": error,
+            "finished": self.done == self.steps,
+        }
+        write(STATE, json.dumps(state))
+
+    def trouble(self, now: str, text: str) -> None:
+        """Say what is wrong with a step, whether or not it is tried again."""
+        if now == GRAFANA:
+            text += '; all else works; to do without Grafana: alerting = "alertmanager"'
+        say(text)
+        self.note(now, text)
 
 
 def bootstrap() -> None:
     """
-    Do all steps; stop at the first that fails.
+    Do all steps; stop at the first that fails and is not tried again.
 
     Raises:
         Failed: with the step and what it needs. The unit starts again after a minute.
     """
     settings: Settings = json.loads(SETTINGS.read_text())
-    done: list[str] = []
-    retried = {"unpack the bundle", "install packages", "install the agents"}
-    for name, step in STEPS:
+    with_grafana = settings["alerting"] == "grafana"
+    steps = (*STEPS, (GRAFANA, install_grafana, 600)) if with_grafana else STEPS
+    progress = Progress(name for name, *_ in steps)
+    for name, step, longest_s in steps:
         say(f"bootstrap: {name}")
-        note(done, now=name)
+        progress.note(name)
         if name == "start the services":
-            run("systemctl", "stop", "exotide-bootstrap-page")  # its port is the autoscaler's
+            run("systemctl", "stop", PAGE)  # its port is the autoscaler's
         began_s = time.monotonic()
-        work, tell = partial(step, settings), partial(trouble, done, name)
+        work, tell = partial(step, settings), partial(progress.trouble, name)
         try:
-            again(name, work, tell=tell) if name in retried else work()
-        except (Failed, OSError, KeyError, ValueError) as error:
-            text = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-            tell(text)
+            if longest_s:
+                again(name, work, pauses_s=growing_s(longest_s), tell=tell)
+            else:
+                work()
+        except Exception as error:
+            tell(told(error))
             # Its port may be the autoscaler's by now, which then shows more than the page does.
-            run("systemctl", "start", "--no-block", "exotide-bootstrap-page")
-            raise Failed(f"{name}: {text}") from error
+            run("systemctl", "start", "--no-block", PAGE)
+            raise Failed(f"{name}: {told(error)}") from error
         say(f"bootstrap: {name} done in {time.monotonic() - began_s:.1f} s")
-        done.append(name)
-    note(done)
-
-
-def trouble(done: list[str], now: str, text: str) -> None:
-    """Say what is wrong with a step, whether or not it is tried again."""
-    say(text)
-    note(done, now=now, error=text)
+        progress.done.append(name)
+    progress.note()
 
 
 def page(state: dict[str, Any]) -> str:
@@ -369,7 +478,7 @@ def page(state: dict[str, Any]) -> str:
         mark = "done" if name in done else "now" if name == state.get("now") else "to do"
         failed = f" - FAILED: {error}" if error and name == state.get("now") else ""
         lines.append(f"<li>[{mark}] {escape(name)}{failed}</li>")
-    hint = "It is tried again each minute. More: journalctl -u exotide-bootstrap"
+    hint = "It is tried again until it works. More: journalctl -u exotide-bootstrap"
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>exotide starts</title>'
         "<style>body{font:16px sans-serif;margin:3rem}</style>"
@@ -384,9 +493,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer 503 to everything: the server is not ready."""
-        state = json.loads(STATE.read_text()) if STATE.exists() else {}
         wants_json = self.path.endswith(".json")
-        body = (json.dumps(state) if wants_json else page(state)).encode()
+        body = (json.dumps(noted()) if wants_json else page(noted())).encode()
         self.send_response(503)
         kind = "application/json" if wants_json else "text/html; charset=utf-8"
         self.send_header("Content-Type", kind)
@@ -399,12 +507,18 @@ class Page(http.server.BaseHTTPRequestHandler):
         """Keep the journal for the steps."""
 
 
+def noted() -> dict[str, Any]:
+    """Read what was noted last; nothing before the first step."""
+    return dict(json.loads(STATE.read_text())) if STATE.exists() else {}
+
+
 def show_page() -> int:
-    """Serve the page; ends when the port is the autoscaler's, as after a reboot."""
+    """Serve the page where the autoscaler, or later Grafana, does not yet; else end."""
+    port = GRAFANA_PORT if noted().get("now") == GRAFANA else STATUS_PORT
     try:
-        server = http.server.ThreadingHTTPServer(("", STATUS_PORT), Page)
+        server = http.server.ThreadingHTTPServer(("", port), Page)
     except OSError as error:
-        say(f"no page is needed, port {STATUS_PORT} is served: {error.strerror}")
+        say(f"no page is needed, port {port} is served: {error.strerror}")
         return 0
     server.serve_forever()
     return 0

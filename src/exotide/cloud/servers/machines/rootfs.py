@@ -33,7 +33,7 @@ Release = Literal["bookworm", "trixie"]
 """Debian 12 and 13."""
 PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "cloud-init", "ca-certificates", "gpg", "iproute2"),
-    *("python3", "python3-venv", "procps", "nftables"),
+    *("python3", "python3-venv", "procps", "nftables", "zpaq"),
     *("prometheus", "prometheus-alertmanager", "prometheus-node-exporter"),
 )
 MASKED: Final = (
