@@ -128,8 +128,8 @@ def test_every_time_of_the_other_alerts_shrinks_with_the_speed() -> None:
     """A number in an expression would stay as it is, so there is none but nought and one."""
     texts = [monitoring_files(speed=speed)["prometheus/rules/stack.yml"] for speed in (1, 60)]
     times = [re.findall(r"(?:\[|offset |for: )(\w+)", text) for text in texts]
-    assert times[0] == ["15m", "15m", "5m", "5m", "5m", "5m", "11m", "5m"]
-    assert times[1] == ["15s", "15s", "5s", "5s", "5s", "5s", "11s", "5s"]
+    assert times[0] == ["15m", "15m", "5m", "5m", "5m", "5m", "5m", "11m", "5m"]
+    assert times[1] == ["15s", "15s", "5s", "5s", "5s", "5s", "5s", "11s", "5s"]
     for rule in beside():
         assert set(re.findall(r"(?<![\w.])\d+(?!\w)", rule["expr"])) <= {"0", "1"}
 
