@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exotide.access.shell import read_shell
+from exotide.access.zones import Zones, reach
 from exotide.cloud.api.catalogue import ZONES
 from exotide.stack import StackSettings
 
@@ -42,11 +43,17 @@ def root_module(zone: str) -> None:
         raise ValueError(zone)
 
 
+def any_zone(zone: str) -> Callable[[str], Zones]:
+    """A cloud that has whatever zone it is asked for."""
+    return lambda _endpoint: Zones(endpoints={zone: "https://host/v2"}, time_s=None)
+
+
 RULES: dict[str, Callable[[str], object]] = {
     "autoscaler": agent(autoscaler_settings),
     "servicediscovery": agent(discovery_settings),
     "stack": lambda zone: StackSettings(key="EXOkey", secret="hidden", zone=zone),
-    "check and up": lambda zone: read_shell({}, zone=zone),
+    "check": lambda zone: read_shell({}, zone=zone),
+    "up": lambda zone: reach(read_shell({}, zone="at-vie-1"), zone, ask=any_zone(zone)),
     "terraform": root_module,
 }
 

@@ -46,6 +46,7 @@ Settings come from the environment:
   EXOTIDE_LOG_LEVEL               debug, info, warning or error (info)
   CREDENTIALS_DIRECTORY           folder with EXOSCALE_KEY, EXOSCALE_SECRET, EXOTIDE_WEBHOOK_TOKEN
                                   as files, as systemd's LoadCredential makes it
+Exit: 0 stopped by TERM or INT, 1 fault, 2 wrong settings or a port that is taken.
 """
 
 

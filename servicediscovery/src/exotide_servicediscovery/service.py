@@ -55,6 +55,8 @@ async def run(settings: Settings, *, signals: Iterable[signal.Signals]) -> None:
     )
     passes, stopped = asyncio.create_task(agent.run()), asyncio.create_task(stop.wait())
     await asyncio.wait([passes, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if passes.done():
+        passes.result()  # it never ends by itself; if it does, the program ends with that error
     passes.cancel()
     await asyncio.wait([passes], timeout=0.5)
     await client.close()

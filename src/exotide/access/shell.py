@@ -72,6 +72,12 @@ def public_endpoint(zone: str) -> str:
     return f"https://api-{zone}.{PUBLIC_DOMAIN}/v2"
 
 
+def check_zone(zone: str) -> None:
+    """Raise NoAccess for what cannot be a zone's name: it becomes part of a host's."""
+    if not ZONE.fullmatch(zone):
+        raise NoAccess(f"a zone must look like at-vie-1 or ch-dk-2, got: {zone!r}")
+
+
 def is_public(endpoint: str) -> bool:
     """Whether an endpoint is the real cloud's."""
     return f".{_place(endpoint)[0]}".endswith(f".{PUBLIC_DOMAIN}")
@@ -89,8 +95,7 @@ def read_shell(
     Raises:
         NoAccess: variables contradict each other, or the zone is none; names the next step.
     """
-    if not ZONE.fullmatch(zone):
-        raise NoAccess(f"a zone must look like at-vie-1 or ch-dk-2, got: {zone!r}")
+    check_zone(zone)
     endpoint = environ.get(ENDPOINT, "").strip() or public_endpoint(zone)
     _check_url(endpoint)
     is_authority = is_local or is_local_authority

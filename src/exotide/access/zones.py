@@ -12,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from .errors import NoAccess
-from .shell import Kind, Shell, public_endpoint
+from .shell import Kind, Shell, check_zone, public_endpoint
 
 ANOTHER_ZONE: Final = "ch-gva-2"
 """The zone that official tools ask for what is of no zone."""
@@ -109,6 +109,7 @@ def reach(shell: Shell, zone: str, *, ask: Ask = ask_zones) -> Reached:
     Raises:
         NoAccess: nothing answers, or there is no such zone; names the next step.
     """
+    check_zone(zone)
     try:
         zones = ask(shell.endpoint)
     except Silent as silence:
