@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -224,7 +222,7 @@ def _end(port: int | None, run_dir: Path, state: Path | None) -> None:
 
 def _stop(cloud: Entry, run_dir: Path) -> None:
     doom(run_dir / cloud.cloud_id)
-    os.kill(cloud.pid, signal.SIGTERM)
+    cloud.end()
     deadline = time.monotonic() + DOWN_WITHIN_S
     while any(other.cloud_id == cloud.cloud_id for other in living(run_dir)):
         if time.monotonic() > deadline:

@@ -18,7 +18,7 @@ from exotide.cloud import control, drivers
 from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.api.world import Pace
 from exotide.cloud.balancer_config import Manner
-from exotide.cloud.directory import RUN_DIR, Entry, is_doomed, publish
+from exotide.cloud.directory import RUN_DIR, Entry, is_doomed, publish, started_at
 from exotide.cloud.drivers import Wanted
 from exotide.cloud.errors import NoCloud, StateUnusable
 from exotide.cloud.proxy.tls import Tls
@@ -112,6 +112,7 @@ async def opened(settings: Settings) -> AsyncIterator[Entry]:
                 entry = Entry(
                     cloud_id=cloud_id,
                     pid=os.getpid(),
+                    started=started_at(os.getpid()),
                     access=access,
                     fabric_ip=driver.fabric_ip(),
                     ca_file=None if tls is None else tls.ca_file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from exotide.cloud.drivers import Character
 from exotide.cloud.errors import NoCloud
 from exotide.cloud.servers.leftovers import KEPT, kept_in
 from exotide.cloud.service import Access
+from exotide.cloud.trust import Untrusted, read_text, trusted_folder
 
 
 def _run_dir(user: int) -> Path:
@@ -41,6 +43,8 @@ class Entry:
 
     cloud_id: str
     pid: int
+    started: str = ""
+    """Since when, by the kernel's clock: another process of this number began later."""
     access: Access
     fabric_ip: str
     """Where the emulated servers reach the API; its port is the same."""
@@ -55,10 +59,29 @@ class Entry:
         """Base URL as the emulated servers see it."""
         return f"http://{self.fabric_ip}:{self.access.port}/v2"
 
+    def end(self) -> None:
+        """
+        Ask the cloud to end.
+
+        Raises:
+            NoCloud: No process runs under its number, or another one does.
+        """
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except OSError as error:
+            raise NoCloud(f"cloud {self.cloud_id} (process {self.pid}) has ended") from error
+        try:
+            if not self.started or started_at(self.pid) != self.started:
+                raise NoCloud(f"process {self.pid} is not cloud {self.cloud_id}; remove its folder")
+            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        finally:
+            os.close(descriptor)
+
     def as_json(self) -> dict[str, object]:
         """Return what the file holds."""
         return {
             "pid": self.pid,
+            "started": self.started,
             "port": self.access.port,
             "key": self.access.key,
             "secret": self.access.secret,
@@ -73,6 +96,16 @@ class Entry:
             "http_port": self.character.http_port,
             "state": None if self.state is None else str(self.state),
         }
+
+
+def started_at(pid: int) -> str:
+    """Tell when a process began: boot and ticks since it. Empty: there is none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{boot}:{fields[19]}"
 
 
 def publish(folder: Path, entry: Entry) -> None:
@@ -96,13 +129,21 @@ def is_doomed(folder: Path) -> bool:
 
 
 def living(run_dir: Path = RUN_DIR) -> list[Entry]:
-    """Return all clouds that run, by port; files of dead ones are passed over."""
+    """
+    Return all clouds that run, by port; files of dead ones are passed over.
+
+    A folder that others can write to is not looked into: what it says could end a process of ours.
+    """
+    if not trusted_folder(run_dir):
+        return []
     found = [_read(file) for file in run_dir.glob(f"*/{NAME}") if _is_held(file.parent / LOCK)]
     return sorted((each for each in found if each is not None), key=lambda e: e.access.port)
 
 
 def resting(run_dir: Path = RUN_DIR) -> list[tuple[str, Path]]:
     """Return the ids and state folders of kept clouds that do not run."""
+    if not trusted_folder(run_dir):
+        return []
     found = sorted(run_dir.glob(f"*/{KEPT}"))
     files = [(file.parent, kept_in(file.parent)) for file in found]
     return [
@@ -145,11 +186,8 @@ def _is_held(lock: Path) -> bool:
 
 def _read(file: Path) -> Entry | None:
     try:
-        if file.stat().st_uid not in {0, os.geteuid()}:
-            return None  # what it says could end a process of ours
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        return _entry(file.parent.name, raw)
-    except (OSError, ValueError, KeyError, TypeError):
+        return _entry(file.parent.name, json.loads(read_text(file)))
+    except (Untrusted, OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -157,6 +195,7 @@ def _entry(cloud_id: str, raw: Mapping[str, Any]) -> Entry:
     return Entry(
         cloud_id=cloud_id,
         pid=int(raw["pid"]),
+        started=str(raw.get("started", "")),
         access=Access(
             port=int(raw["port"]), key=raw["key"], secret=raw["secret"], zone=raw["zone"]
         ),

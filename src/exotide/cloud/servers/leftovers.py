@@ -26,10 +26,12 @@ from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import CloudIdTaken, CommandFailed, HostUnsuitable, NoPermission
 from exotide.cloud.servers.network import NAMESPACES, fabric_namespace, host_link
+from exotide.cloud.trust import Untrusted, own_folder
 
 log = structlog.get_logger(__name__)
 
 CLOUD_ID: Final = re.compile(r"[0-9a-f]{6}")
+_LOCKING: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 SHORT: Final = re.compile(r"[0-9a-f]{8}")
 KEPT: Final = "kept"
 """Names the state file of a cloud whose servers outlive it."""
@@ -165,9 +167,11 @@ def _links() -> set[str]:
 
 
 def _make(folder: Path) -> None:
+    """User-data with secrets lies below, and what is found there is carried out."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # user-data with secrets lies below
+        own_folder(folder)
+    except Untrusted as error:
+        raise NoPermission(f"the run folder is not believed: {error}") from error
     except OSError as error:
         raise NoPermission(
             f"cannot make {folder}: {error.strerror}; run as root or choose another run folder"
@@ -175,7 +179,7 @@ def _make(folder: Path) -> None:
 
 
 def _try_lock(folder: Path) -> int | None:
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(folder / LOCK, _LOCKING, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -188,7 +192,7 @@ def _try_lock(folder: Path) -> int | None:
 async def _guard(run_dir: Path) -> AsyncIterator[None]:
     """Let one cloud at a time look around: a folder without its lock yet is no leftover."""
     _make(run_dir)
-    descriptor = os.open(run_dir / ".guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(run_dir / ".guard", _LOCKING, 0o600)
     try:
         await asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
         yield

@@ -19,9 +19,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from exotide.cloud.ports import METADATA_IP, METADATA_PORT, PASSWORD_PORT, OutOfAddresses
+from exotide.cloud.servers.claims import claim_name
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import HostUnsuitable
 from exotide.cloud.servers.underlay import Guard
@@ -70,7 +71,7 @@ class Network:
     def __init__(self, cloud_id: str, *, wanted: int | None = None) -> None:
         self.cloud_id, self._wanted = cloud_id, wanted
         self._number: int | None = None
-        self._claim: socket.socket | None = None
+        self._claim: IO[Any] | None = None
         self._free: deque[str] = deque()
         self._given: set[str] = set()
 
@@ -265,7 +266,7 @@ class Network:
             )
         self._use(number, claim)
 
-    def _use(self, number: int, claim: socket.socket) -> None:
+    def _use(self, number: int, claim: IO[Any]) -> None:
         self._claim, self._number = claim, number
         self._free = deque(f"198.18.{number}.{host}" for host in range(FIRST_HOST, LAST_HOST + 1))
 
@@ -309,17 +310,6 @@ def _announce(ip: str) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
         raw.bind(("eth0", 0))
         raw.send(ethernet + request)
-
-
-def claim_name(name: str) -> socket.socket | None:
-    """Hold a name that exists once per host network and is free again when we are gone."""
-    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        claim.bind(f"\0{name}")
-    except OSError:
-        claim.close()
-        return None
-    return claim
 
 
 async def _batch(*lines: str, namespace: str | None = None) -> None:

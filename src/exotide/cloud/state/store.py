@@ -1,8 +1,9 @@
 """
 The state folder: one SQLite file, a lock, and nothing else.
 
-A transaction is on the disk when `write` returns (write-ahead log, synced). Files are 0600, the
-folder is 0700: user-data and API secrets lie in it.
+A transaction is on the disk when `write` returns (write-ahead log, synced). Files are 0600, a new
+folder is 0700: user-data and API secrets lie in it. What is in it is carried out, so it is believed
+only where nobody else can have written it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from exotide.cloud.errors import StateDamaged, StateInUse, StateTooNew, StateUnusable
+from exotide.cloud.trust import Untrusted, judge_files, own_folder
 
 FILE: Final = "cloud.sqlite"
 LOCK: Final = "lock"
@@ -126,9 +128,12 @@ class Store:
 
 
 def _lock(folder: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         _make(folder)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder / LOCK, flags, 0o600)
+    except Untrusted as error:
+        raise StateUnusable(f"the state folder is not believed: {error}") from error
     except OSError as error:
         raise StateUnusable(
             f"cannot use the state folder {folder}: {error.strerror}; choose another with --state"
@@ -142,16 +147,16 @@ def _lock(folder: Path) -> int:
 
 
 def _make(folder: Path) -> None:
-    """A folder with other things in it is somebody's: its mode is not ours to change."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ours = {LOCK, FILE, f"{FILE}-wal", f"{FILE}-shm"}
+    """What is there already is judged, and its modes are not ours to change."""
+    own_folder(folder)
+    ours = (LOCK, FILE, f"{FILE}-wal", f"{FILE}-shm")
+    judge_files(folder, ours)
     others = [entry.name for entry in folder.iterdir() if entry.name not in ours]
     if others and not (folder / FILE).exists():
         raise StateUnusable(
             f"the folder {folder} holds other files ({others[0]}, ...) and no cloud; "
             "choose an empty or new one with --state"
         )
-    folder.chmod(0o700)
 
 
 def _open(file: Path) -> sqlite3.Connection:

@@ -7,14 +7,16 @@ privileges is to listen on a low port, so balancers serve those elsewhere.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import deque
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
 from exotide.cloud.ports import OutOfAddresses
+from exotide.cloud.servers.claims import claim_name
 from exotide.cloud.servers.errors import HostUnsuitable
-from exotide.cloud.servers.network import FIRST_HOST, LAST_HOST, claim_name
+from exotide.cloud.servers.network import FIRST_HOST, LAST_HOST
 from exotide.cloud.servers.permissions import held
 from exotide.cloud.servers.underlay import Guard
 
@@ -37,7 +39,7 @@ class LoopbackNetwork:
         self._wanted = wanted
         self.first_free_port = first_free() if first_free_port is None else first_free_port
         self._number: int | None = None
-        self._claim: socket.socket | None = None
+        self._claim: IO[Any] | None = None
         self._free: deque[str] = deque()
         self._given: set[str] = set()
 
@@ -59,8 +61,15 @@ class LoopbackNetwork:
         return f"127.77.{self.number}.1"
 
     async def open(self) -> None:
-        """Claim the first free N. Raises HostUnsuitable when all 256 are in use."""
-        for number in range(256) if self._wanted is None else (self._wanted,):
+        """
+        Claim the first free N, beginning where other users most likely do not.
+
+        Raises:
+            HostUnsuitable: All 256 are in use.
+        """
+        first = os.geteuid() * 37
+        free = [(first + step) % 256 for step in range(256)]
+        for number in free if self._wanted is None else (self._wanted,):
             claim = claim_name(f"exotide-loopback-{number}")
             if claim is not None:
                 self._claim, self._number = claim, number
