@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_all_may_read_the_certificate_and_only_the_owner_the_key(folder: Path, u
 
 
 def test_it_survives_and_leaves_are_new_each_time(folder: Path) -> None:
-    first, again = Authority.open(folder, now=NOW), Authority.open(folder, now=NOW + YEAR)
+    first, again = Authority.open(folder, now=NOW), Authority.open(folder, now=NOW + 0.9 * YEAR)
     assert again.certificate == first.certificate
     leaves = first.issue(now=NOW), again.issue(now=NOW)
     assert leaves[0].key != leaves[1].key
@@ -72,11 +73,11 @@ def test_clouds_that_start_together_make_one_authority(folder: Path) -> None:
 
 def test_renewal_keeps_the_key_so_that_running_clouds_stay_trusted(folder: Path) -> None:
     old = Authority.open(folder, now=NOW)
-    later = NOW + 9.5 * YEAR
+    later = NOW + 1.1 * YEAR
     running = old.issue(now=later)
     fresh = Authority.open(folder, now=later)
     assert fresh.certificate != old.certificate
-    assert fresh.certificate.not_valid_after_utc > later + 9 * YEAR
+    assert fresh.certificate.not_valid_after_utc > later + 1.9 * YEAR
     verify(fresh, running.certificate, "api.exoscale.com", later)
     verify(fresh, fresh.issue(now=later).certificate, "api.exoscale.com", later)
 
@@ -98,28 +99,68 @@ def test_leaves_are_for_one_label_below_the_domain(folder: Path, name: str) -> N
         verify(authority, authority.issue(now=NOW).certificate, name, NOW)
 
 
-def test_even_with_the_key_nobody_can_pose_as_another_domain(folder: Path) -> None:
-    authority = Authority.open(folder, now=NOW)
+@pytest.mark.parametrize(
+    ("san", "check"),
+    [
+        (x509.DNSName("bank.test"), ["-verify_hostname", "bank.test"]),
+        (x509.IPAddress(ip_address("192.0.2.1")), ["-verify_ip", "192.0.2.1"]),
+        (x509.IPAddress(ip_address("2001:db8::1")), ["-verify_ip", "2001:db8::1"]),
+        (x509.RFC822Name("boss@bank.test"), ["-verify_email", "boss@bank.test"]),
+    ],
+)
+def test_even_with_the_key_nobody_can_pose_as_anybody_else(
+    folder: Path, tmp_path: Path, san: x509.GeneralName, check: list[str]
+) -> None:
+    now = datetime.now(UTC)
+    authority = Authority.open(folder, now=now)
+    real = x509.load_pem_x509_certificate(authority.issue(now=now).certificate)
     key = ec.generate_private_key(ec.SECP256R1())
-    constraint = authority.certificate.extensions.get_extension_for_class(x509.NameConstraints)
-    assert constraint.critical
     forged = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bank")]))
         .issuer_name(authority.certificate.subject)
         .public_key(key.public_key())
         .serial_number(1)
-        .not_valid_before(NOW)
-        .not_valid_after(NOW + YEAR)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("bank.test")]), critical=False)
+        .not_valid_before(now)
+        .not_valid_after(now + YEAR / 4)
+        .add_extension(x509.SubjectAlternativeName([san]), critical=False)
     )
-    real = x509.load_pem_x509_certificate(authority.issue(now=NOW).certificate)
     for extension in real.extensions:
-        if not isinstance(extension.value, x509.SubjectAlternativeName):
+        kept = (x509.BasicConstraints, x509.KeyUsage, x509.AuthorityKeyIdentifier)
+        if isinstance(extension.value, kept):
             forged = forged.add_extension(extension.value, critical=extension.critical)
+    leaf = tmp_path / "forged.pem"
     signed = forged.sign(authority.key, hashes.SHA256())
-    with pytest.raises(VerificationError, match=r"name constraint|permitted"):
-        verify(authority, signed.public_bytes(serialization.Encoding.PEM), "bank.test", NOW)
+    leaf.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    said = subprocess.run(
+        ["openssl", "verify", *check, "-CAfile", str(authority.file), str(leaf)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode != 0
+    assert "permitted subtree violation" in said.stderr or "excluded subtree" in said.stderr
+    if isinstance(san, x509.DNSName):
+        with pytest.raises(VerificationError, match=r"name constraint|permitted"):
+            verify(authority, leaf.read_bytes(), san.value, now)
+
+
+def test_an_authority_of_an_earlier_version_is_limited_anew_with_its_key(folder: Path) -> None:
+    authority = Authority.open(folder, now=NOW)
+    lax = (
+        x509.CertificateBuilder()
+        .subject_name(authority.certificate.subject)
+        .issuer_name(authority.certificate.subject)
+        .public_key(authority.key.public_key())
+        .serial_number(7)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + 10 * YEAR)
+        .sign(authority.key, hashes.SHA256())
+    )
+    (folder / "ca.pem").write_bytes(lax.public_bytes(serialization.Encoding.PEM))
+    again = Authority.open(folder, now=NOW)
+    assert again.certificate.serial_number != 7
+    assert again.certificate.public_key() == authority.certificate.public_key()
 
 
 def test_openssl_accepts_the_chain_and_its_purpose(folder: Path, tmp_path: Path) -> None:

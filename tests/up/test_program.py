@@ -43,6 +43,23 @@ def test_a_stack_is_made_and_destroyed_when_its_time_to_live_is_over(site: Site)
     assert not site.journal.exists()
 
 
+def test_nobody_else_reads_the_state_whatever_the_umask_and_whoever_wrote_it_first(
+    site: Site,
+) -> None:
+    state = site.root / "terraform.tfstate"
+    state.write_text("")
+    state.chmod(0o644)
+    before = os.umask(0o000)
+    try:
+        status, said = site.run("up", "--detach")
+    finally:
+        os.umask(before)
+    assert status == 0, said
+    written = [file for file in site.root.iterdir() if "tfstate" in file.name]
+    assert state in written
+    assert {file.stat().st_mode & 0o077 for file in written} == {0}
+
+
 def test_no_secret_is_in_an_argument_a_file_or_what_is_said(site: Site) -> None:
     secret = site.cloud.access.secret
     process = site.begin("up", "--ttl", "1h", FAKE_WAITS_AT="instance_pool")

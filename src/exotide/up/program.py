@@ -15,6 +15,7 @@ from .errors import CannotRun
 from .journal import Process
 from .messages import Message, Trouble, read, trouble
 from .module import EXPRESSION, Module
+from .state import PRIVATE, make_private
 
 SAID: Final = "terraform.jsonl"
 COMPLAINED: Final = "terraform.err"
@@ -141,6 +142,7 @@ class Program:
                 text=True,
                 timeout=within_s,
                 check=False,
+                umask=PRIVATE,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CannotRun(f"{self.path} {words[0]} did not work: {error}") from error
@@ -152,6 +154,7 @@ class Program:
         Into a file and not into a pipe, and in a session of its own: so it neither dies of this
         program's end, nor gets the terminal's Ctrl-C, which is for this program to judge.
         """
+        make_private(self.folder)
         words = [command, "-json", "-auto-approve", "-input=false", *_given(variables)]
         with _fresh(self.logs / SAID) as said, _fresh(self.logs / COMPLAINED) as complained:
             started = subprocess.Popen(
@@ -162,6 +165,7 @@ class Program:
                 stdout=said,
                 stderr=complained,
                 start_new_session=True,
+                umask=PRIVATE,
             )
         return StartedRun(started, self.logs)
 

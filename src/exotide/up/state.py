@@ -14,6 +14,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +25,22 @@ FILE: Final = "terraform.tfstate"
 BACKUP: Final = "terraform.tfstate.backup"
 ERRORED: Final = "errored.tfstate"
 """Where Terraform saves what it could not write to the state, as when the disk was full."""
+PRIVATE: Final = 0o077
+"""The umask of whatever writes a state: keys and user-data lie in it in clear."""
 _LOCK_INFO: Final = ".terraform.tfstate.lock.info"
 _FORMAT: Final = 4
 _FLOCK: Final = "hhqqi4x"
 """struct flock of 64-bit Linux: type, whence, start, length, process."""
+
+
+def make_private(folder: Path) -> None:
+    """Take from others what an earlier Terraform let them read."""
+    for name in (FILE, BACKUP, ERRORED):
+        file = folder / name
+        with suppress(FileNotFoundError):
+            mode = file.stat().st_mode
+            if mode & PRIVATE:
+                file.chmod(mode & ~PRIVATE & 0o777)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

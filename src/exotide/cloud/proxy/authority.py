@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -29,11 +30,23 @@ CERTIFICATE: Final = "ca.pem"
 PRIVATE: Final = "private"
 KEY: Final = "key.pem"
 
-_LIFE: Final = timedelta(days=3650)
+_LIFE: Final = timedelta(days=730)
 _RENEWED_BEFORE_END: Final = timedelta(days=365)
+"""So it is renewed each year, and a copy of it is good for another."""
 LEAF_LIFE: Final = timedelta(days=90)
 _SKEW: Final = timedelta(days=1)
 """Certificates begin this much before now: clocks of containers may be behind."""
+
+
+_ONLY_EXOSCALE: Final = x509.NameConstraints(
+    # A kind of name that is not mentioned is not limited: so no address, and no mailbox but those
+    # of a domain that cannot exist.
+    permitted_subtrees=[x509.DNSName(DOMAIN), x509.RFC822Name("invalid")],
+    excluded_subtrees=[
+        x509.IPAddress(ip_network("0.0.0.0/0")),
+        x509.IPAddress(ip_network("::/0")),
+    ],
+)
 
 
 def default_folder() -> Path:
@@ -156,6 +169,8 @@ def _certificate(file: Path, key: ec.EllipticCurvePrivateKey, now: datetime) -> 
         known is not None
         and known.public_key() == key.public_key()
         and known.not_valid_before_utc <= now < known.not_valid_after_utc - _RENEWED_BEFORE_END
+        and known.not_valid_after_utc - known.not_valid_before_utc <= _LIFE + _SKEW
+        and _is_limited(known)
     ):
         return known
     fresh = _self_signed(key, now)
@@ -163,18 +178,26 @@ def _certificate(file: Path, key: ec.EllipticCurvePrivateKey, now: datetime) -> 
     return fresh
 
 
+def _is_limited(certificate: x509.Certificate) -> bool:
+    """Whether it is good for nothing else; earlier versions said less."""
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.NameConstraints)
+        certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except x509.ExtensionNotFound:
+        return False
+    return found.value == _ONLY_EXOSCALE
+
+
 def _self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = f"exotide local cloud {identifier.digest.hex()[:8]}"
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    only_exoscale = x509.NameConstraints(
-        permitted_subtrees=[x509.DNSName(DOMAIN)], excluded_subtrees=None
-    )
     return (
         _builder(name, subject, key.public_key(), now, now + _LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(only_exoscale, critical=True)
+        .add_extension(_ONLY_EXOSCALE, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
 
