@@ -117,14 +117,14 @@ def prometheus_verdicts(watch: Watch, *, at: float) -> dict[str, bool]:
 def test_members_too_busy_to_be_scraped_hold_the_pool_until_they_leave_its_list(
     watch: Watch,
 ) -> None:
-    """In real time, as it is Prometheus' time-outs that are tested; about 40 s."""
+    """In real time, as it is Prometheus' time-outs that are tested; about 35 s."""
     idle, hanging = Member(busy_ratio=0.05), [Member(silent=True), Member(silent=True)]
     targets = [watch.add(member) for member in (idle, *hanging)]
     watch.tell(*targets)
     watch.start()
     silent_busy = "exotide:pool_cpu:avg_silent_busy_ratio"
     until(lambda: (watch.prometheus.value(silent_busy) or 0) > 0.6, timeout_s=20)
-    time.sleep(12)  # twice what the alert would need
+    time.sleep(8)  # more than the alert would need
     assert watch.prometheus.value(silent_busy) == pytest.approx(2.05 / 3, abs=0.02)
     assert watch.prometheus.value("exotide:pool_cpu:avg_ratio") == pytest.approx(0.05, abs=0.02)
     assert not watch.prometheus.has_fired("CPU low", within="1m")
@@ -142,7 +142,7 @@ def test_members_too_busy_to_be_scraped_hold_the_pool_until_they_leave_its_list(
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_prometheus_that_was_killed_in_calm_judges_nothing_by_what_it_knew(watch: Watch) -> None:
-    """In real time, as it is Prometheus' memory that is tested; about 50 s."""
+    """In real time, as it is Prometheus' memory that is tested; about 30 s."""
     target = watch.add(Member(busy_ratio=0.05))
     watch.tell(target)
     watch.start()
@@ -152,12 +152,10 @@ def test_a_prometheus_that_was_killed_in_calm_judges_nothing_by_what_it_knew(wat
     watch.start()
     restarted = time.monotonic()
     for text in ("", "[]", "[{", '[{"targets": []}]'):
-        time.sleep(3)
+        time.sleep(2)
         watch.write(text)
-    time.sleep(3)
-    since = f"{round(time.monotonic() - restarted)}s"
+    time.sleep(2)
+    since = f"{int(time.monotonic() - restarted)}s"
     assert not watch.prometheus.has_fired("CPU low", within=since)
     assert watch.prometheus.value("exotide:pool_cpu:avg_silent_busy_ratio") is None
-
-    watch.tell(target)
-    until(lambda: watch.prometheus.fires("CPU low"), timeout_s=30)
+    assert watch.prometheus.query('ALERTS{alertname="No member listed"}')  # so it judges again

@@ -168,7 +168,7 @@ def pools(draw: st.DrawFn) -> list[Member]:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(members=pools())
 def test_a_silent_member_keeps_its_last_value_for_half_a_minute_and_is_busy_after_that(
