@@ -9,11 +9,15 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from exoscale.api.exceptions import ExoscaleAPIAuthException
+from exoscale.api.v2 import Client
 
+from exotide.cloud.api.iam.model import Reading
 from exotide.cloud.testing import FakeServers, RunningCloud
 from exotide.realtools import programs
 from exotide.realtools.cell import Cell
@@ -26,9 +30,10 @@ ROOT = Path(__file__).parents[2]
 POOL = "module.pool.exoscale_instance_pool.members"
 SERVER = "module.monitoring.exoscale_compute_instance.monitoring"
 KEYS = {
-    agent: f"module.access.exoscale_iam_api_key.{agent}"
+    agent: f"module.access[0].exoscale_iam_api_key.{agent}"
     for agent in ("autoscaler", "servicediscovery")
 }
+ROLES = {each.replace("iam_api_key", "iam_role") for each in KEYS.values()}
 PARTS = 19
 REBUILT = {SERVER: ["delete", "create"], "module.monitoring.terraform_data.user_data": ["update"]}
 Make = Callable[..., Workspace]
@@ -172,8 +177,12 @@ def test_a_second_stack_in_the_account_stands_beside_the_first(
 
 def test_a_template_that_does_not_exist_fails_before_anything_is_made(make: Make) -> None:
     stack = make(name="nothing", template="Linux Debian 99 (Nobody)")
-    with pytest.raises(TerraformFailed, match=r"resource not found\s+with data\.exoscale_template"):
+    with pytest.raises(
+        TerraformFailed, match=r"resource not found\s+with data\.exoscale_template"
+    ) as told:
         stack.apply()
+    assert "`template` must be one of: exo compute instance-template list" in str(told.value)
+    assert "Debian 13 is `Linux Debian 13 (Trixie) 64-bit`" in str(told.value)
     assert stack.resources() == {}
 
 
@@ -184,6 +193,92 @@ def test_a_wrong_key_fails_before_anything_is_made_and_is_not_printed(make: Make
         stack.apply()
     assert "403" in str(refused.value) or "signature" in str(refused.value).lower()
     assert secret not in str(refused.value)
+    assert stack.resources() == {}
+
+
+READINGS = [frozenset(each) for size in range(4) for each in combinations(Reading, size)]
+NOWHERE = {Reading.NO_PATH_PARAMETERS, Reading.NO_RESOURCES}
+
+
+@pytest.fixture
+def read_as(cloud: RunningCloud) -> Iterator[Callable[[frozenset[Reading]], None]]:
+    """Lets the cloud judge policies by some readings; by its own in the end."""
+
+    def read(readings: frozenset[Reading]) -> None:
+        cloud.cloud.world.iam.readings = readings
+
+    yield read
+    read(frozenset())
+
+
+def test_the_agents_keys_are_good_for_their_pool_however_the_cloud_reads_policies(
+    stack: Workspace, cloud: RunningCloud, read_as: Callable[[frozenset[Reading]], None]
+) -> None:
+    stack.apply()
+    pool, made = stack.outputs()["pool_id"], stack.resources()
+    for readings in READINGS:
+        read_as(readings)
+        for address in KEYS.values():
+            client = Client(made[address]["key"], made[address]["secret"], url=cloud.url)
+            if readings >= NOWHERE:
+                with pytest.raises(ExoscaleAPIAuthException, match="get-instance-pool by key"):
+                    client.get_instance_pool(id=pool)
+            else:
+                assert client.get_instance_pool(id=pool)["id"] == pool
+            assert client.list_instances()["instances"]
+            client.http_client.close()
+
+
+def test_keys_for_any_pool_change_the_roles_alone_and_hold_where_no_name_does(
+    make: Make, cloud: RunningCloud, read_as: Callable[[frozenset[Reading]], None]
+) -> None:
+    stack = make(name="doubtful")
+    stack.apply()
+    made, variables = stack.resources(), {"agents_one_pool": "false"}
+    assert changes(stack.plan(**variables)) == {key: ["update"] for key in ROLES}
+    stack.apply(**variables)
+    read_as(frozenset(Reading))
+    for address in KEYS.values():
+        client = Client(made[address]["key"], made[address]["secret"], url=cloud.url)
+        assert client.get_instance_pool(id=stack.outputs()["pool_id"])["size"] == 1
+        client.http_client.close()
+    stack.destroy()
+
+
+@pytest.fixture
+def careful(client: Any) -> Iterator[dict[str, str]]:
+    """What a key without iam is, as variables."""
+    services = {"compute": {"type": "allow"}}
+    policy = {"default-service-strategy": "deny", "services": services}
+    role = client.create_iam_role(name="careful", policy=policy)["reference"]["id"]
+    key = client.create_api_key(name="careful", role_id=role)
+    yield {"exoscale_key": key["key"], "exoscale_secret": key["secret"]}
+    done(client, client.delete_api_key(id=key["key"]))
+    done(client, client.delete_iam_role(id=role))
+
+
+def test_a_key_without_iam_fails_before_anything_is_made_and_is_told_the_way_out(
+    make: Make, careful: dict[str, str]
+) -> None:
+    stack = make(name="careful", **careful)
+    with pytest.raises(TerraformFailed, match="Forbidden by role policy for iam") as told:
+        stack.apply()
+    assert "set agents_key and agents_secret to a key with `compute`" in str(told.value)
+    assert careful["exoscale_secret"] not in str(told.value)
+    assert stack.resources() == {}
+
+
+def test_with_a_key_for_the_agents_a_stack_needs_no_iam_from_its_making_to_its_end(
+    make: Make, careful: dict[str, str], client: Any
+) -> None:
+    agents = {name.replace("exoscale", "agents"): each for name, each in careful.items()}
+    before = client.list_iam_roles()["iam-roles"]
+    stack = make(name="careful", **careful, **agents)
+    stack.apply()
+    assert client.list_iam_roles()["iam-roles"] == before
+    assert len([each for each in stack.resources() if ".data." not in f".{each}"]) == PARTS - 4
+    assert is_settled(stack.plan())
+    stack.destroy()
     assert stack.resources() == {}
 
 
