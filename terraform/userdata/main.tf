@@ -78,6 +78,7 @@ locals {
         EXOTIDE_LISTEN_ADDRESS  = "127.0.0.1"
         EXOTIDE_METRICS_PORT    = "8091"
         EXOTIDE_METRICS_ADDRESS = "0.0.0.0"
+        EXOTIDE_NOTICE          = "/run/exotide/notice"
         EXOTIDE_MIN_SIZE        = tostring(var.policy.min_size)
         EXOTIDE_MAX_SIZE        = tostring(var.policy.max_size)
         EXOTIDE_INTERVAL_S      = tostring(var.policy.interval_s)

@@ -528,6 +528,21 @@ def test_the_status_page_shows_size_and_decisions_and_escapes_what_others_say(
     assert "NonsenseAnswer" in page
 
 
+def test_the_status_page_shows_what_others_have_left_to_say_as_long_as_they_do(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    notice = tmp_path / "notice"
+    with running(api, tmp_path, EXOTIDE_NOTICE=notice) as agent:
+        wait_until(lambda: agent.request("GET", "/readyz")[1] == "OK\n")
+        notice.write_text("install Grafana: <b>404</b>\n")
+        assert "<p>install Grafana: &lt;b&gt;404&lt;/b&gt;</p>" in agent.request("GET", "/")[1]
+        assert agent.request("GET", "/readyz") == (200, "OK\ninstall Grafana: <b>404</b>\n")
+        notice.write_bytes(b"\xff" * 100_000)
+        assert agent.request("GET", "/")[0] == 200
+        notice.write_text("")
+        assert agent.request("GET", "/readyz")[1] == "OK\n"
+
+
 def test_many_readers_and_writers_at_once_see_no_error(api: FakeApi, agent: Agent) -> None:
     failures: list[int] = []
 

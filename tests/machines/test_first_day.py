@@ -145,7 +145,8 @@ def test_once_the_right_is_given_everything_works_but_grafana(story: Story) -> N
     assert story.without["now"] == "install Grafana"
     assert story.without["done"] == story.without["steps"][:-1]
     assert story.status.status_code == 200
-    assert "<h1>Autoscaler" in story.status.text
+    for words in ("<h1>Autoscaler", "install Grafana: ", "alerting = &quot;alertmanager&quot;"):
+        assert words in story.status.text
 
 
 def test_grafana_s_port_says_what_is_wrong_and_names_the_way_out(story: Story) -> None:

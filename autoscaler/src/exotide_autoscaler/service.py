@@ -90,6 +90,7 @@ async def _run_bound(
         latest=lambda: loop.latest,
         healthy=lambda: writer.healthy,
         alive=lambda: not passes.done(),
+        notice=settings.notice,
     )
     if reader is None:
         listeners = [(listener, [*webhooks, *views.read_routes()])]

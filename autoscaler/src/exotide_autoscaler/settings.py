@@ -45,6 +45,8 @@ class Settings:
     default_journal: Path
     """STATE_DIRECTORY/journal.sqlite under systemd, else /srv/autoscaler/journal.sqlite; the
     pool's id is added to its name."""
+    notice: Path | None
+    """EXOTIDE_NOTICE: a file that may come and go; the status page shows what it says."""
     api_timeout_s: float
     """EXOTIDE_API_TIMEOUT_S: how long one call to the cloud may take in all."""
     log_level: str
@@ -62,7 +64,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     reader = Reader(environ)
     address = reader.text("EXOTIDE_LISTEN_ADDRESS", default="0.0.0.0")
     metrics_port = reader.integer("EXOTIDE_METRICS_PORT", default=0, low=1, high=65535)
-    journal = reader.text("EXOTIDE_JOURNAL")
+    journal, notice = reader.text("EXOTIDE_JOURNAL"), reader.text("EXOTIDE_NOTICE")
     state = reader.text("STATE_DIRECTORY").split(":")[0]
     zone, endpoint = reader.endpoint(zone_needed=False)
     key, secret = reader.key()
@@ -79,6 +81,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         token=reader.secret("EXOTIDE_WEBHOOK_TOKEN", blanks=True),
         strict_bodies=reader.flag("EXOTIDE_STRICT_BODIES", default=False),
         journal=Path(journal) if journal else None,
+        notice=Path(notice) if notice else None,
         default_journal=Path(state) / "journal.sqlite" if state else DEFAULT_JOURNAL,
         api_timeout_s=reader.seconds("EXOTIDE_API_TIMEOUT_S", default=10.0, low=0.1),
         log_level=reader.one_of("EXOTIDE_LOG_LEVEL", LOG_LEVELS, default="info"),

@@ -15,6 +15,7 @@ STARTED=Path('/opt/exotide/started.sha256')
 REQUIREMENTS=Path('/opt/exotide/requirements.txt')
 VENV=Path('/opt/exotide/venv')
 STATE=Path('/run/exotide/bootstrap.json')
+NOTICE=Path('/run/exotide/notice')
 MARK='#exotide-bundle:'
 STATUS_PORT,GRAFANA_PORT=8091,3000
 SOON_S=.2,.4,.8,1.6,2.,4.,8.,16.,32.
@@ -154,7 +155,7 @@ Step=tuple[str,Callable[[Settings],None],float]
 STEPS=('unpack the bundle',unpack,60),('install packages',install_packages,60),('install the agents',install_agents,60),('write the configuration',configure,0),('start the services',start,0),('check the services',check,0)
 class Progress:
 	def __init__(A,steps):A.steps,A.done=list(steps),list[str]()
-	def note(A,now='',error=''):B={'steps':A.steps,'done':A.done,'now':now,'error':error,'finished':A.done==A.steps};write(STATE,json.dumps(B))
+	def note(A,now='',error=''):B=error;C={'steps':A.steps,'done':A.done,'now':now,'error':B,'finished':A.done==A.steps};write(STATE,json.dumps(C));write(NOTICE,B)
 	def trouble(B,now,text):
 		A=text
 		if now==GRAFANA:A+='; all else works; to do without Grafana: alerting = "alertmanager"'

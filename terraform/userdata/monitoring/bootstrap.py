@@ -42,6 +42,8 @@ STARTED = Path("/opt/exotide/started.sha256")
 REQUIREMENTS = Path("/opt/exotide/requirements.txt")
 VENV = Path("/opt/exotide/venv")
 STATE = Path("/run/exotide/bootstrap.json")
+NOTICE = Path("/run/exotide/notice")
+"""What the autoscaler's page shows, too."""
 MARK = "#exotide-bundle:"
 STATUS_PORT, GRAFANA_PORT = 8091, 3000
 SOON_S = (0.2, 0.4, 0.8, 1.6, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -428,6 +430,7 @@ class Progress:
             "finished": self.done == self.steps,
         }
         write(STATE, json.dumps(state))
+        write(NOTICE, error)
 
     def trouble(self, now: str, text: str) -> None:
         """Say what is wrong with a step, whether or not it is tried again."""

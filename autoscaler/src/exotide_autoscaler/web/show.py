@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -21,6 +23,7 @@ from exotide_autoscaler.reconcile import Pass
 
 _MOST_DECISIONS: Final = 1000
 _ON_PAGE: Final = 20
+_MOST_NOTICE_CHARS: Final = 2000
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
 <meta name="viewport" content="width=device-width"><title>exotide autoscaler</title><style>
@@ -48,12 +51,14 @@ class Views:
         latest: Callable[[], Pass | None],
         healthy: Callable[[], bool],
         alive: Callable[[], bool],
+        notice: Path | None = None,
     ) -> None:
         self._scribe = scribe
         self._metrics = metrics
         self._latest = latest
         self._healthy = healthy
         self._alive = alive
+        self._notice = notice
 
     def health_routes(self) -> list[BaseRoute]:
         """Liveness, readiness and metrics: on every listener."""
@@ -85,13 +90,21 @@ class Views:
 
     def _doubts(self) -> list[str]:
         """What an operator should know although webhooks are taken."""
-        latest = self._latest()
+        latest, found = self._latest(), self._noticed()
         if latest is None:
-            return ["the pool was not read yet"]
-        found = [latest.error] if latest.error else []
+            return [*found, "the pool was not read yet"]
+        if latest.error:
+            found.append(latest.error)
         if latest.unsettled_s is not None and latest.pool is not None:
             found.append(unsettled_text(latest.pool, latest.unsettled_s))
         return found
+
+    def _noticed(self) -> list[str]:
+        """What others on this machine have to say to those who look here."""
+        text = ""
+        with suppress(OSError, ValueError):
+            text = self._notice.read_text()[:_MOST_NOTICE_CHARS].strip() if self._notice else ""
+        return [text] if text else []
 
     async def metrics(self, _request: Request) -> Response:
         """Prometheus' text format."""
