@@ -86,6 +86,7 @@ module "access" {
   name     = var.name
   pool_id  = module.pool.id
   one_pool = var.agents_one_pool
+  max_size = local.max_size
 }
 
 moved {

@@ -6,11 +6,17 @@
 # does not say under which name an expression finds the pool that a path names, so the rule for the
 # pool tries both. One side of || may fail if the other is true; where it may not, the last rule
 # still holds.
+# The first rule of the autoscaler's key refuses sizes above the largest, whoever holds the key.
 # The same policies, for stacks that the SDK makes, are in src/exotide/stack/policies.py.
 
 locals {
   by_parameter = "parameters.id == '${var.pool_id}'"
   by_resource  = "resources.instance_pool.id == '${var.pool_id}'"
+
+  denied = {
+    servicediscovery = []
+    autoscaler       = ["operation == 'scale-instance-pool' && parameters.size > ${var.max_size}"]
+  }
 
   operations = {
     servicediscovery = {
@@ -29,12 +35,15 @@ locals {
       services = {
         compute = {
           type = "rules"
-          rules = [
-            for expression in concat([operation.reads], var.one_pool ? [
-              "${operation.on_pool} && (${local.by_parameter} || ${local.by_resource})",
-              "${operation.on_pool} && ${local.by_resource}",
-            ] : [operation.on_pool]) : { action = "allow", expression = expression }
-          ]
+          rules = concat(
+            [for expression in local.denied[agent] : { action = "deny", expression = expression }],
+            [
+              for expression in concat([operation.reads], var.one_pool ? [
+                "${operation.on_pool} && (${local.by_parameter} || ${local.by_resource})",
+                "${operation.on_pool} && ${local.by_resource}",
+              ] : [operation.on_pool]) : { action = "allow", expression = expression }
+            ],
+          )
         }
       }
     }

@@ -12,3 +12,8 @@ variable "one_pool" {
   type        = bool
   description = "Whether the keys are good for that pool alone."
 }
+
+variable "max_size" {
+  type        = number
+  description = "The size above which no key scales the pool."
+}

@@ -259,7 +259,7 @@ def test_the_keys_policies_are_those_of_stacks_that_the_sdk_makes(
     files = ("terraform/access/variables.tf", "terraform/access/policies.tf")
     linked(tmp_path / "access", *files, outputs={"policies": "local.policies"})
     folder, given_variables = tmp_path / "access", {"name": "web", "pool_id": "POOL"}
-    given_variables["one_pool"] = str(one_pool).lower()
+    given_variables |= {"one_pool": str(one_pool).lower(), "max_size": "5"}
     terraform(folder, "init", "-no-color")
     terraform(folder, "apply", "-auto-approve", "-no-color", **given_variables)
     shown = json.loads(terraform(folder, "output", "-json"))["policies"]["value"]
@@ -270,7 +270,7 @@ def test_the_keys_policies_are_those_of_stacks_that_the_sdk_makes(
     pool_id = "POOL" if one_pool else None
     assert policies == {
         "servicediscovery": discovery_policy(pool_id),
-        "autoscaler": autoscaler_policy(pool_id),
+        "autoscaler": autoscaler_policy(pool_id, max_size=5),
     }
 
 

@@ -33,7 +33,10 @@ class Agents:
         if self.settings.agents_key:
             return
         pool_id = self.pool_id if self.settings.agents_one_pool else None
-        self._role(self.settings.autoscaler_name, autoscaler_policy(pool_id))
+        self._role(
+            self.settings.autoscaler_name,
+            autoscaler_policy(pool_id, max_size=self.settings.max_size),
+        )
         self._role(self.settings.discovery_name, discovery_policy(pool_id))
 
     @property

@@ -25,14 +25,20 @@ DISCOVERY_ON_POOL: Final = ("get-instance-pool",)
 DISCOVERY_READS: Final = ("list-instances",)
 
 
-def autoscaler_policy(pool_id: str | None) -> dict[str, Any]:
+def autoscaler_policy(pool_id: str | None, *, max_size: int | None = None) -> dict[str, Any]:
     """
     Return the policy of the autoscaler's role, as the API takes it.
 
     Args:
         pool_id: The one pool that it may touch. None: any.
+        max_size: To what size it may scale at most, also when it is stolen. None: to any.
     """
-    return _policy(pool_id, on_pool=AUTOSCALER_ON_POOL, reads=AUTOSCALER_READS)
+    policy = _policy(pool_id, on_pool=AUTOSCALER_ON_POOL, reads=AUTOSCALER_READS)
+    if max_size is not None:
+        too_large = f"operation == 'scale-instance-pool' && parameters.size > {max_size}"
+        rules = policy["services"]["compute"]["rules"]
+        rules.insert(0, {"action": "deny", "expression": too_large})
+    return policy
 
 
 def discovery_policy(pool_id: str | None) -> dict[str, Any]:

@@ -138,7 +138,6 @@ def _prometheus(srv: Path) -> Program:
             "--config.file=/srv/prometheus/prometheus.yml",
             "--storage.tsdb.path=/srv/prometheus/data",
             f"--web.listen-address={EVERYWHERE}:9090",
-            "--web.enable-lifecycle",
             *(line.strip() for line in lines if line.strip()),
         ),
         port=9090,
