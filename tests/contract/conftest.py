@@ -23,6 +23,7 @@ from exoscale.api.v2 import Client
 
 from exotide.cloud import drivers
 from exotide.cloud.api.world import Pace
+from exotide.cloud.balancer_config import Manner
 from exotide.cloud.drivers import Name, Wanted
 from exotide.cloud.testing import RunningCloud, running_cloud
 
@@ -70,7 +71,10 @@ def _site(cloud: str, config: pytest.Config) -> Iterator[Site]:
 def _machines(driver: Name) -> Iterator[RunningCloud]:
     """A cloud of real processes in this one; its folder has a short path for Unix sockets."""
     run_dir = Path(tempfile.mkdtemp(prefix="exo-"))
-    made = drivers.make(driver, Wanted(cloud_id=uuid.uuid4().hex[:6], run_dir=run_dir))
+    # One with each manner: what the real balancer does is not public.
+    balancer: Manner = "plain" if driver == "processes" else "attentive"
+    wanted = Wanted(cloud_id=uuid.uuid4().hex[:6], run_dir=run_dir, balancer=balancer)
+    made = drivers.make(driver, wanted)
     pace = Pace(speed=6, stop_grace_s=1)
     try:
         with running_cloud(servers=made.servers, balancers=made.balancers, pace=pace) as running:
