@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import statistics
 import sys
 import tempfile
@@ -117,13 +118,12 @@ async def measure(make: Callable[[Path, str], Underlay], case: Case, run_dir: Pa
     """Run one case and print its line."""
     kind, duty, count, cores = case
     cloud_id = uuid.uuid4().hex[:6]
-    script = run_dir / "burn.py"
     underlay = make(run_dir, cloud_id)
     servers = ProcessServers(
         cloud_id=cloud_id,
         run_dir=run_dir,
         cores_per_vcpu=cores,
-        command=f"exec {sys.executable} -I -S {script} {kind} {duty}",
+        command=f"exec {sys.executable} -I -S -c {shlex.quote(BURN)} {kind} {duty}",
         underlay=underlay,
     )
     await servers.open()
@@ -211,7 +211,6 @@ def main() -> None:
     for name in sys.argv[1:] or possible:
         for case in CASES:
             with tempfile.TemporaryDirectory(prefix="exo-") as folder:
-                (Path(folder) / "burn.py").write_text(BURN)
                 asyncio.run(measure(DRIVERS[name], case, Path(folder)))
 
 

@@ -81,9 +81,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 @contextmanager
 def running(factory: pytest.TempPathFactory, *, balancer: str) -> Iterator[Cloud]:
-    """Servers without the stack's roles serve an empty folder on port 8080."""
-    folder, log = factory.mktemp("empty"), factory.mktemp("cloud") / "cloud.log"
-    words = [sys.executable, "-m", "http.server", "8080", "--directory", str(folder)]
+    """Servers without the stack's roles serve their empty /srv on port 8080."""
+    log = factory.mktemp("cloud") / "cloud.log"
+    words = [sys.executable, "-m", "http.server", "8080"]
     other = f'exec {shlex.join(words)} --bind "$EXOTIDE_SERVER_IP"'
     options = {"--port": str(free_port()), "--speed": str(SPEED), "--command": other}
     options["--balancer"] = balancer

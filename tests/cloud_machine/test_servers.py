@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -109,15 +110,13 @@ def cores_of(servers: ProcessServers, spec: ServerSpec) -> float | None:
 
 @pytest.fixture
 async def burning(
-    run_dir: Path, cloud_id: str, tmp_path: Path, underlay: Callable[[str], Underlay]
+    run_dir: Path, cloud_id: str, underlay: Callable[[str], Underlay]
 ) -> AsyncIterator[Callable[[float], ProcessServers]]:
     """Clouds whose servers burn a part of a core."""
-    script = tmp_path / "burn.py"
-    script.write_text(BURN)
     made: list[ProcessServers] = []
 
     def make(duty: float) -> ProcessServers:
-        command = f"exec {sys.executable} -I -S {script} {duty}"
+        command = f"exec {sys.executable} -I -S -c {shlex.quote(BURN)} {duty}"
         own_id = f"{len(made)}{cloud_id[1:]}"
         made.append(
             ProcessServers(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,12 +25,12 @@ class KeptMachine(Machine):
 
     async def boot(self, programs: Sequence[Program], died: Callable[[str], None]) -> None:
         """Start PID 1; returns when it has started its programs. As in Machine."""
-        config = self.folder.path / "init.json"
-        config.touch(mode=0o600)
-        config.write_text(json.dumps(self._config(programs)))
+        config = self._configure(programs)
         self._record.unlink(missing_ok=True)
         self._orders.unlink(missing_ok=True)
         os.mkfifo(self._orders, 0o600)
+        owned = [config, self._orders, *self._program_logs(programs)]
+        await asyncio.to_thread(self._housing.prepare, owned)
         hears, says = os.pipe()
         try:
             self._lasting = Lasting.spawn(
@@ -94,7 +93,7 @@ class KeptMachine(Machine):
         return self._housing.listening(self._lasting.pid)
 
     def _config(self, programs: Sequence[Program]) -> dict[str, object]:
-        return super()._config(programs) | {"orders": str(self._orders)}
+        return super()._config(programs) | {"orders": self._housing.fit(str(self._orders))}
 
     async def _until_booted(self) -> None:
         waits = [asyncio.create_task(event.wait()) for event in (self._booted, self.ended)]

@@ -107,9 +107,8 @@ class Machine:
             ServerFailed: with the reason; no process is left.
         """
         self._housing.require([program.port for program in programs if program.port])
-        config = self.folder.path / "init.json"
-        config.touch(mode=0o600)
-        config.write_text(json.dumps(self._config(programs)))
+        config = self._configure(programs)
+        await asyncio.to_thread(self._housing.prepare, [config, *self._program_logs(programs)])
         with (self.folder.logs / "init.log").open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command(config),
@@ -156,9 +155,18 @@ class Machine:
             return set()
         return self._housing.listening(self._process.pid)
 
+    def _configure(self, programs: Sequence[Program]) -> Path:
+        config = self.folder.path / "init.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(self._config(programs)))
+        return config
+
+    def _program_logs(self, programs: Sequence[Program]) -> list[Path]:
+        return [self.folder.logs / f"{program.name}.log" for program in programs]
+
     def _config(self, programs: Sequence[Program]) -> dict[str, object]:
         return {
-            "stat": str(self.folder.procfs / "stat"),
+            "stat": self._housing.fit(str(self.folder.procfs / "stat")),
             "is_pid_1": self._housing.is_pid_1,
             "programs": [self._entry(program) for program in programs],
         }
@@ -173,13 +181,13 @@ class Machine:
             "env": {name: fit(value) for name, value in environment.items()}
             | self._housing.environment,
             "env_file": fit(program.env_file) if program.env_file else None,
-            "log": str(self.folder.logs / f"{program.name}.log"),
+            "log": fit(str(self.folder.logs / f"{program.name}.log")),
             "exporter": program.exporter,
         }
 
     def _command(self, config: Path) -> list[str]:
         python = [sys.executable, "-I", "-S", str(Path(__file__).with_name("init.py"))]
-        return self._housing.command([*python, str(config)])
+        return self._housing.command([*python, self._housing.fit(str(config))])
 
     async def _follow(self, process: Process, died: Callable[[str], None]) -> None:
         """Read PID 1's events until it ends."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from exotide.cloud.ports import ServerSpec
-from exotide.cloud.servers import cgroups, permissions
+from exotide.cloud.servers import cage, cgroups, permissions
+from exotide.cloud.servers.cage import Cage
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.network import Network
 from exotide.cloud.servers.programs import find
@@ -44,14 +45,21 @@ Only root may write the name to a file; in a user namespace the system call does
 """
 
 
+BALANCED: Final = (
+    "members see a load balancer's address, not its clients'; security groups are in force"
+)
+TRUSTED: Final = (
+    "servers are users of their own without capabilities; trusted are the kernel, which they "
+    "share, and what every user of this host may read"
+)
+
+
 class Namespaces:
     """Adapter of Underlay: each server has its own network, mounts, processes and name."""
 
     name = "processes"
     own_network = True
-    limits: tuple[str, ...] = (
-        "members see a load balancer's address, not its clients'; security groups are in force",
-    )
+    limits: tuple[str, ...] = (BALANCED, TRUSTED)
 
     def __init__(self, cloud_id: str, *, network: Network | None = None) -> None:
         self.network = network or Network(cloud_id)
@@ -59,6 +67,7 @@ class Namespaces:
 
     def check(self, *paths: Path) -> None:
         permissions.check()
+        cage.check()
         permissions.check_place(*paths)
 
     def groups(self) -> Cgroups:
@@ -68,8 +77,7 @@ class Namespaces:
 
     def house(self, spec: ServerSpec, folder: Path, group: str) -> NamespaceHousing:
         return NamespaceHousing(
-            name=spec.name,
-            folder=folder,
+            cage=Cage(name=spec.name, ip=spec.ip, folder=folder),
             namespace=self.network.namespace(spec.id),
             entrances=tuple(self.groups().entrances(group)),
         )
@@ -79,8 +87,7 @@ class Namespaces:
 class NamespaceHousing:
     """Adapter of Housing."""
 
-    name: str
-    folder: Path
+    cage: Cage
     namespace: Path
     entrances: tuple[Path, ...]
 
@@ -92,13 +99,16 @@ class NamespaceHousing:
     def environment(self) -> dict[str, str]:
         return {}
 
+    def prepare(self, owned: Sequence[Path], /) -> None:
+        self.cage.prepare(owned)
+
     def command(self, inner: Sequence[str]) -> list[str]:
         # nsenter, since `ip netns exec` remounts /sys and loses the control groups.
         enter = [find("nsenter"), f"--net={self.namespace}"]
-        return entered(self.entrances, [*enter, *furnished(self.name, self.folder, inner)])
+        return entered(self.entrances, [*enter, *self.cage.command(inner)])
 
     def fit(self, text: str) -> str:
-        return text
+        return self.cage.fit(text)
 
     def require(self, ports: Sequence[int]) -> None:
         """Every port is free: the network is new."""

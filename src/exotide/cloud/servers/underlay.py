@@ -79,6 +79,9 @@ class Housing(Protocol):
     def environment(self) -> dict[str, str]:
         """What every process of the server has in its environment."""
 
+    def prepare(self, owned: Sequence[Path], /) -> None:
+        """Let the server have its folder, in which it may write /srv and the files `owned`."""
+
     def command(self, inner: Sequence[str]) -> list[str]:
         """Wrap a command so that it runs as the server's first process."""
 

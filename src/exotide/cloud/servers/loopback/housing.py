@@ -50,6 +50,9 @@ class LoopbackHousing:
     def environment(self) -> dict[str, str]:
         return {MARK: self.group}
 
+    def prepare(self, _: Sequence[Path], /) -> None:
+        """Its programs run as the user whose folder it is."""
+
     def command(self, inner: Sequence[str]) -> list[str]:
         if self.own_mounts:
             inner = furnished(self.name, self.folder, inner, *AS_USER)

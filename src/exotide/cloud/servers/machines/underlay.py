@@ -7,7 +7,7 @@ from typing import Final
 
 from exotide.cloud.servers.cgroups import Cgroups
 from exotide.cloud.servers.machines.hierarchies import SystemdCgroups
-from exotide.cloud.servers.namespaces import Namespaces
+from exotide.cloud.servers.namespaces import BALANCED, Namespaces
 from exotide.cloud.servers.programs import find
 
 NEEDED: Final = ("systemd-nspawn", "mmdebstrap", "setpriv")
@@ -20,7 +20,7 @@ class Machines(Namespaces):
     limits = (
         "machines boot Debian 12 under systemd and run their user-data, whatever their template",
         "machines share the host's kernel, and one that was stopped starts with a fresh disk",
-        *Namespaces.limits,
+        BALANCED,
     )
 
     def check(self, *paths: Path) -> None:
