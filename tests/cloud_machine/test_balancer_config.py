@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exotide.cloud import balancer_config
-from exotide.cloud.balancer_config import Line
+from exotide.cloud.balancer_config import Line, Manner
 from exotide.cloud.balancer_runtime import Row, parse_rows
 from exotide.cloud.ports import HealthCheck, ServiceSpec
 from exotide.cloud.servers.errors import UnsupportedService
+from exotide.stack import StackSettings
+from exotide.stack.create import HEALTHCHECK
 
+STACKS_CHECK = HealthCheck(
+    mode="http",
+    port=8080,
+    interval_s=float(HEALTHCHECK["interval"]),
+    timeout_s=float(HEALTHCHECK["timeout"]),
+    retries=int(HEALTHCHECK["retries"]),
+    uri="/health",
+)
+MANNERS: tuple[Manner, Manner] = ("attentive", "plain")
 CHECK = HealthCheck(
     mode="http", port=8081, interval_s=10.0, timeout_s=2.0, retries=2, uri="/health"
 )
@@ -59,6 +73,32 @@ def test_a_plain_balancer_hides_nothing_and_looks_no_sooner() -> None:
     assert "    retries 0\n" in text
     assert "redispatch" not in text
     assert text.endswith("inter 5000ms downinter 5000ms fall 3 rise 1\n")
+
+
+def noticed_after_ms(words: str) -> int:
+    """How long a member may fail before it gets no traffic, if each check fails at once."""
+    found = re.search(r"inter (\d+)ms downinter (\d+)ms fall (\d+) ", words)
+    assert found, words
+    return int(found[1]) * int(found[3])
+
+
+@given(
+    interval_s=st.integers(5, 300),
+    retries=st.integers(1, 20),
+    speed=st.floats(0.1, 20, allow_nan=False),
+)
+def test_a_plain_balancer_is_never_kinder_and_the_stacks_members_outlast_it(
+    interval_s: int, retries: int, speed: float
+) -> None:
+    check = replace(CHECK, interval_s=float(interval_s), retries=retries)
+    service = replace(WEB, healthcheck=check)
+    attentive, plain = (
+        noticed_after_ms(balancer_config.check_words(service, speed, manner)) for manner in MANNERS
+    )
+    assert plain > attentive
+    stacks = replace(WEB, healthcheck=STACKS_CHECK)
+    drain_ms = StackSettings(key="EXO", secret="-").drain_s / speed * 1000
+    assert noticed_after_ms(balancer_config.check_words(stacks, speed, "plain")) < drain_ms
 
 
 @pytest.mark.parametrize(
