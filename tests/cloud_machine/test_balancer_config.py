@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,13 @@ from exotide.cloud.servers.errors import UnsupportedService
 from exotide.stack import StackSettings
 from exotide.stack.create import HEALTHCHECK
 
+STACK: dict[str, Any] = dict(HEALTHCHECK)
 STACKS_CHECK = HealthCheck(
     mode="http",
     port=8080,
-    interval_s=float(HEALTHCHECK["interval"]),
-    timeout_s=float(HEALTHCHECK["timeout"]),
-    retries=int(HEALTHCHECK["retries"]),
+    interval_s=STACK["interval"],
+    timeout_s=STACK["timeout"],
+    retries=STACK["retries"],
     uri="/health",
 )
 MANNERS: tuple[Manner, Manner] = ("attentive", "plain")
