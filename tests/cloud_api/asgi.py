@@ -18,6 +18,8 @@ from exotide.cloud.api.instance_pools.healing import notice_death
 from exotide.cloud.api.signature import SignedRequest, sign
 from exotide.cloud.api.world import Pace, World
 from exotide.cloud.fake_balancers import FakeBalancers
+from exotide.cloud.faults.front import FaultyApi
+from exotide.cloud.faults.install import install
 from exotide.cloud.testing import FakeServers, watched
 
 T = TypeVar("T")
@@ -48,6 +50,8 @@ class LocalApi:
     servers: FakeServers = field(default_factory=FakeServers)
     balancers: FakeBalancers = field(default_factory=FakeBalancers)
     pace: Pace = field(default_factory=lambda: Pace(retry_s=0.0))
+    has_faults: bool = False
+    """Whether faults on demand may be added to its world."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     world: World = field(init=False)
     api: ASGIApp = field(init=False)
@@ -61,7 +65,11 @@ class LocalApi:
             clock=lambda: NOW,
             chance=random.Random(7),
         )
-        self.api = watched(Api(self.world))
+        api = Api(self.world)
+        self.api = watched(api)
+        if self.has_faults:
+            install(self.world)
+            self.api = FaultyApi(self.api, self.world, locate=api.locate, api_of=Api)
         self.servers.on_death(lambda key, reason: notice_death(self.world, key, reason))
         self.loop.run_until_complete(self.servers.open())
 

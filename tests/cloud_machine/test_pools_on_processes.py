@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from exotide.cloud import drivers
 from exotide.cloud.api.world import Pace
 from exotide.cloud.drivers import Wanted
+from exotide.cloud.faults.model import (
+    BootFailure,
+    Death,
+    Duration,
+    EarlySuccess,
+    Effect,
+    FallBack,
+    Fault,
+    Shortfall,
+    Staggered,
+    Timing,
+)
+from exotide.cloud.servers.errors import UnknownServer
 from exotide.cloud.servers.processes import ProcessServers
 from exotide.cloud.testing import running_cloud
 
 pytestmark = pytest.mark.root
+SOON = Duration(first=0.2)
 NAMESPACES = Path("/run/netns")
 
 
@@ -97,7 +111,8 @@ class ProcessMachine(RuleBasedStateMachine):
         running = [each.id for each in self.world.instances.values() if each.state == "running"]
         if running:
             dying = self.servers.crash(running[number % len(running)])
-            asyncio.run_coroutine_threadsafe(dying, self.cloud.loop).result(10)
+            with suppress(UnknownServer):  # it has died, and the API has not heard of it yet
+                asyncio.run_coroutine_threadsafe(dying, self.cloud.loop).result(10)
 
     @rule(port=st.integers(8000, 8002))
     def add_service(self, port: int) -> None:
@@ -119,9 +134,27 @@ class ProcessMachine(RuleBasedStateMachine):
             change = self.client.delete_load_balancer_service
             self._try(change, id=self.balancer, service_id=service)
 
+    @rule(
+        effect=st.sampled_from(
+            [
+                Shortfall(),
+                Staggered(delay_s=SOON),
+                FallBack(delay_s=SOON),
+                FallBack(delay_s=SOON, fresh=True),
+                BootFailure(stays=True),
+                Death(delay_s=SOON, stays=True),
+                EarlySuccess(),
+            ]
+        )
+    )
+    def the_next_change_goes_wrong(self, effect: Effect) -> None:
+        fault = Fault(effect=effect, timing=Timing(seed=1, count=1))
+        self.cloud.on_loop(lambda: self.world.faults.add(fault))
+
     @rule()
     def everything_agrees(self) -> None:
         """Nobody tells when a death is noticed, so that agreement is waited for."""
+        self.cloud.on_loop(self.world.faults.clear)
         deadline_s = time.monotonic() + 20
         while faults := self._disagreements():
             assert time.monotonic() < deadline_s, faults
@@ -129,7 +162,10 @@ class ProcessMachine(RuleBasedStateMachine):
 
     def _disagreements(self) -> list[str]:
         self.cloud.settle(30)
-        members = [self.world.instances[key] for key in self.world.pools[self.pool].members]
+        pool = self.world.pools[self.pool]
+        members = [self.world.instances[key] for key in pool.members]
+        if pool.missing != 0:
+            return [f"{pool.missing} members are missing"]
         faults = [f"{each.id} is {each.state}" for each in members if each.state != "running"]
         if set(self.world.instances) != {each.id for each in members}:
             faults.append("there are instances beside the members")

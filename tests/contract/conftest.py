@@ -91,6 +91,7 @@ def _emulated(running: RunningCloud, *, poll_s: float) -> Site:
         open_port=NODE_EXPORTER,
         poll_s=poll_s,
         patience_s=60,
+        cloud=running,
     )
 
 

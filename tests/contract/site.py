@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from exotide.cloud.faults.engine import Armed
+from exotide.cloud.faults.model import Effect, Fault, Selector, Timing
+from exotide.cloud.testing import RunningCloud
 from exotide.cost.prices import LOAD_BALANCER_PER_HOUR, server_per_hour
 
 T = TypeVar("T")
@@ -32,6 +35,8 @@ class Site:
     """A TCP port on which every server of this cloud answers by itself."""
     poll_s: float
     patience_s: float
+    cloud: RunningCloud | None = None
+    """Where faults can be had on demand; None: the real one has its own."""
     prefix: str = field(default_factory=lambda: f"exotide-contract-{uuid.uuid4().hex[:8]}")
 
     def done(self, operation: dict[str, Any]) -> str:
@@ -89,6 +94,26 @@ class Site:
         self.pool(pool_id)
         self.done(self.client.scale_instance_pool(id=pool_id, size=size))
         return self.members(pool_id)
+
+    def fault(
+        self, effect: Effect, *, operation: str | None = None, count: int | None = None
+    ) -> Armed:
+        """Let something go wrong."""
+        cloud = self._faulty()
+        fault = Fault(
+            effect=effect,
+            selector=Selector(operation=operation),
+            timing=Timing(seed=1, count=count),
+        )
+        return cloud.on_loop(lambda: cloud.cloud.world.faults.add(fault))
+
+    def mend(self) -> None:
+        """Let nothing go wrong any more."""
+        self._faulty().on_loop(self._faulty().cloud.world.faults.clear)
+
+    def _faulty(self) -> RunningCloud:
+        assert self.cloud is not None, "this cloud has no faults on demand"
+        return self.cloud
 
     def addresses(self, pool_id: str) -> set[str]:
         """Return the public addresses of a pool's members."""

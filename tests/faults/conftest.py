@@ -52,11 +52,7 @@ class Site:
 
     def on_loop(self, work: Callable[[], T]) -> T:
         """Run something where the cloud lives."""
-
-        async def run() -> T:
-            return work()
-
-        return asyncio.run_coroutine_threadsafe(run(), self.cloud.loop).result(10)
+        return self.cloud.on_loop(work)
 
     def on_loop_async(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something where the cloud lives."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
+from exotide.cloud.fake_balancers import FakeBalancers
 from exotide.cloud.faults.model import (
     BootFailure,
     Death,
@@ -238,6 +240,44 @@ def test_an_evicted_member_comes_back_in_its_place_and_its_server_never_stopped(
     assert members(site, pool) == before
     assert site.servers.stopped == []
     ends_well(site, pool, 2)
+
+
+def test_a_member_that_comes_back_serves_again(site: Site, pool: str) -> None:
+    nlb = site.ask("POST", "/load-balancer", {"name": "lb"})["reference"]["id"]
+    site.cloud.settle()
+    check = {"mode": "tcp", "port": 80, "interval": 10, "timeout": 5}
+    service = {"name": "http", "instance-pool": {"id": pool}, "protocol": "tcp"}
+    ports = {"strategy": "round-robin", "port": 80, "target-port": 80, "healthcheck": check}
+    site.ask("POST", f"/load-balancer/{nlb}/service", service | ports)
+    site.cloud.settle()
+
+    def serving() -> int:
+        assert isinstance(site.cloud.balancers, FakeBalancers)
+        (ips,) = site.cloud.balancers.members.values()
+        return len(ips)
+
+    site.add(FallBack(delay_s=LATER))
+    evict(site, pool, members(site, pool)[0])
+    site.wait(lambda: serving() == 1)
+    site.wait(lambda: serving() == 2)
+    assert is_so(site, pool, size=2, listed=2)
+
+
+def test_two_changes_that_fall_back_end_at_no_size_that_nobody_asked_for(
+    site: Site, pool: str
+) -> None:
+    site.add(FallBack(delay_s=LATER), timing=Timing(seed=1, count=2))
+    scale(site, pool, 4)
+    site.wait(lambda: is_so(site, pool, size=4, listed=4))
+    scale(site, pool, 1)
+    site.wait(lambda: is_so(site, pool, size=1, listed=1))
+    sizes = {1}
+    ends_at = time.monotonic() + 5
+    while 4 not in sizes and time.monotonic() < ends_at:
+        sizes.add(shown(site, pool)["size"])
+    site.cloud.settle()
+    assert sizes <= {1, 4}
+    ends_well(site, pool, 4)
 
 
 def test_a_new_member_comes_in_the_place_of_an_evicted_one(site: Site, pool: str) -> None:

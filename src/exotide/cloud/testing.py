@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
-from typing import Final
+from typing import Final, TypeVar
 
 from starlette.types import ASGIApp
 
@@ -35,6 +35,7 @@ from exotide.cloud.service import Access, LocalCloud, listen
 from exotide.cloud.state.store import Store
 from exotide.cloud.watching import Watched, Watcher
 
+T = TypeVar("T")
 WATCHERS: Final[list[Watcher]] = []
 """Called with every answer of every cloud of this process that is made for a test."""
 
@@ -245,13 +246,13 @@ class RunningCloud:
         """What the agents and `exotide` read."""
         return self.access.environment()
 
-    def on_loop(self, work: Callable[[], object]) -> None:
-        """Do something where the cloud lives, and wait until it is done."""
+    def on_loop(self, work: Callable[[], T]) -> T:
+        """Do something where the cloud lives, and return what it gives."""
 
-        async def run() -> None:
-            work()
+        async def run() -> T:
+            return work()
 
-        asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
 
     def settle(self, timeout_s: float = 10.0) -> None:
         """Wait until no operation and no healing is under way."""

@@ -60,7 +60,7 @@ class Past:
         past: Any = copy.copy(self._world)
         past.instances, past.pools = view.instances, view.pools
         past.load_balancers = view.balancers
-        past.balancers = _Health(view.health)
+        past.balancers = _Health(view.health, lags=self._world.balancers.lags)
         return past  # type: ignore[no-any-return]
 
     def _look_again(self) -> None:
@@ -71,8 +71,8 @@ class Past:
 class _Health:
     """The part of ports.Balancers that reads use."""
 
-    def __init__(self, known: Mapping[tuple[str, str], Mapping[str, bool]]) -> None:
-        self._known = known
+    def __init__(self, known: Mapping[tuple[str, str], Mapping[str, bool]], *, lags: bool) -> None:
+        self._known, self.lags = known, lags
 
     def health(self, nlb_id: str, service_id: str) -> dict[str, bool]:
         return dict(self._known.get((nlb_id, service_id), {}))

@@ -37,11 +37,6 @@ class Course:
         """Whether the size follows the members."""
         return self.staggered is not None and self.staggered.effect.late_size
 
-    @property
-    def brings_back(self) -> bool:
-        """Whether members that leave come back: their servers run on."""
-        return self.fall_back is not None and not self.fall_back.effect.fresh
-
 
 SMOOTH: Final = Course()
 

@@ -12,7 +12,11 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from exotide.cloud.api.errors import Conflict, FailureReason, OperationFailed, QuotaExceeded
-from exotide.cloud.api.instance_pools.falling_back import after_growth, after_shrinking
+from exotide.cloud.api.instance_pools.falling_back import (
+    Away,
+    after_growth,
+    after_shrinking,
+)
 from exotide.cloud.api.instance_pools.healing import add_member, detach, fill, heal
 from exotide.cloud.api.instance_pools.model import Pool
 from exotide.cloud.api.instances.model import Instance
@@ -52,7 +56,7 @@ class Shrinking:
 
     leaving: list[Instance] = field(default_factory=list)
     """Those that are no members any more."""
-    away: list[Instance] = field(default_factory=list)
+    away: list[Away] = field(default_factory=list)
     """Those of them that stop serving and run on, since they may come back."""
     later: Sequence[str] = ()
     """Ids of those that leave after these, one by one."""
@@ -63,8 +67,9 @@ class Shrinking:
     def take_out(self, world: World, pool: Pool, victims: Sequence[str]) -> list[Instance]:
         """Take members out of their pool; return them."""
         servers = [world.instances[victim] for victim in victims]
-        if self.course.brings_back:
-            self.away += [each for each in servers if each.state is InstanceState.RUNNING]
+        if self.course.fall_back is not None and not self.course.fall_back.effect.fresh:
+            running = [each for each in servers if each.state is InstanceState.RUNNING]
+            self.away += [Away.begin(world, each, self.course.fall_back) for each in running]
         left = detach(world, pool, victims)
         self.leaving += left
         return left
@@ -133,7 +138,7 @@ async def _leave_all(
     world: World, shrinking: Shrinking, instances: Sequence[Instance]
 ) -> list[CloudFault]:
     """Destroy former members; those that may come back stop serving, and run on."""
-    away = {each.id for each in shrinking.away}
+    away = {each.instance.id for each in shrinking.away}
     return await _gather(
         leave(world, each) if each.id in away else destroy(world, each) for each in instances
     )

@@ -1,7 +1,8 @@
 """
 Changes of pools that fall back, because a fault on demand says so.
 
-The pool has its new size, and some time later what it had before. If the fault is removed or let go
+The pool has its new size, and some time later what it had before, as far as changes that were
+accepted meanwhile allow: the size never passes the old one. If the fault is removed or let go
 before that, the change stays.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -29,17 +31,30 @@ from exotide.cloud.ports import CloudFault
 _log: Final = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Away:
+    """A former member that may come back: its server runs on until the hold is over."""
+
+    instance: Instance
+    hold: Hold
+
+    @classmethod
+    def begin(cls, world: World, instance: Instance, strike: Strike[FallBack]) -> Away:
+        """Keep a member that is about to leave; its death ends the hold, too."""
+        return cls(instance=instance, hold=world.faults.holds.begin(strike.fault_id, instance.id))
+
+
 def after_growth(
     world: World, pool: Pool, strike: Strike[FallBack], *, came: Collection[str], gain: int
 ) -> None:
-    """Let the members with these ids leave again, and the size be lower by the gain."""
-    hold = _begin(world, strike)
+    """Let the size be lower by the gain, and members with these ids leave first."""
+    hold, old = _begin(world, strike), pool.size - gain
 
     async def fall_back() -> None:
-        if not _falls(world, pool, hold):
+        if not _falls(world, pool, hold) or pool.size <= old:
             return
-        pool.size = max(0, pool.size - gain)
-        stay = [key for key in pool.members if key not in came][: pool.size]
+        pool.size = max(old, pool.size - gain)
+        stay = sorted(pool.members, key=lambda key: key in came)[: pool.size]
         _log.info("pool_falls_back", pool=pool.id, size=pool.size)
         leaving = detach(world, pool, [key for key in pool.members if key not in stay])
         await asyncio.gather(*(_destroy(world, instance) for instance in leaving))
@@ -52,29 +67,31 @@ def after_shrinking(
     pool: Pool,
     strike: Strike[FallBack],
     *,
-    away: Sequence[Instance],
+    away: Sequence[Away],
     order: Sequence[str],
     loss: int,
 ) -> None:
     """
-    Let members come back, or new ones in their place, and the size be higher by the loss.
+    Let the size be higher by the loss, and members come back, or new ones in their place.
 
     Args:
-        away: Former members whose servers run on; they are destroyed if they do not come back.
+        away: Those who come back; they are destroyed if they do not.
         order: Ids of the members before the change.
     """
-    hold = _begin(world, strike)
-    held = [(instance, _hold_away(world, instance, strike.fault_id)) for instance in away]
+    hold, old = _begin(world, strike), pool.size + loss
+    for each in away:
+        _destroy_after(world, each)
 
     async def fall_back() -> None:
-        if _falls(world, pool, hold):
-            pool.size += loss
+        if _falls(world, pool, hold) and pool.size < old:
+            pool.size = min(old, pool.size + loss)
             _log.info("pool_falls_back", pool=pool.id, size=pool.size)
-            _bring_back(pool, [instance for instance, each in held if not each.is_over], order)
+            alive = [each.instance for each in away if not each.hold.is_over]
+            _bring_back(pool, alive[: max(0, pool.missing)], order)
             fill(world, pool)
             await follow(world, pool.id)
-        for _, each in held:
-            each.let_go()
+        for each in away:
+            each.hold.let_go()
 
     hold.then(lambda: world.background.spawn(fall_back()))
 
@@ -89,16 +106,14 @@ def _falls(world: World, pool: Pool, hold: Hold) -> bool:
     return hold.ran_out and is_there
 
 
-def _hold_away(world: World, instance: Instance, fault_id: str) -> Hold:
-    """Keep a former member from being destroyed; whoever lets go of it destroys it."""
-    hold = world.faults.holds.begin(fault_id, instance.id)
+def _destroy_after(world: World, away: Away) -> None:
+    """Let a former member go with its hold, unless it is a member again."""
 
     async def finish() -> None:
-        if instance.state is InstanceState.DESTROYING:
-            await _destroy(world, instance)
+        if away.instance.state is InstanceState.DESTROYING:
+            await _destroy(world, away.instance)
 
-    hold.then(lambda: world.background.spawn(finish()))
-    return hold
+    away.hold.then(lambda: world.background.spawn(finish()))
 
 
 def _bring_back(pool: Pool, instances: Sequence[Instance], order: Sequence[str]) -> None:
