@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import shlex
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,11 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers import cage, roles
 from exotide.cloud.servers.cage import FIRST_ID, IDS, Cage
 from exotide.cloud.servers.errors import HostUnsuitable
+from exotide.cloud.servers.machine import EVENTS, FIELDS, MOST_EVENTS_PER_S, parse_event
 from exotide.cloud.servers.processes import ProcessServers
 
 if TYPE_CHECKING:
@@ -132,6 +139,86 @@ async def test_links_of_a_server_lead_its_cloud_nowhere(
     (prometheus,) = roles.monitoring(srv)
     assert prometheus.name == "prometheus"
     assert "secret" not in " ".join(prometheus.argv)
+
+
+NONSENSE = r"""
+import ctypes, json, os, time
+pipe = ctypes.CDLL(None).syscall(438, os.pidfd_open(os.getppid()), 1, 0)  # pidfd_getfd
+if pipe < 0:
+    pipe = os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY)
+os.set_blocking(pipe, True)
+for text in ("[1]", "7", "{", "[" * 3000, "x" * 200_000, chr(0), "{}"):
+    os.write(pipe, text.encode() + b"\n")
+for extra in ({"server": "a"}, {"event": []}, {"log": 1}, {"reason": {"a": 1}}, {"self": 1}):
+    os.write(pipe, json.dumps({"event": "program_ended", **extra}).encode() + b"\n")
+for _ in range(1000):
+    os.write(pipe, b'{"event": "program_ended", "program": "forged"}\n')
+open("/srv/done", "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("driver", [pytest.param("processes", marks=pytest.mark.root), "loopback"])
+async def test_nonsense_on_the_first_process_s_pipe_ends_no_supervision(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    servers._kit = replace(
+        servers._kit, command=f"exec {sys.executable} -I -S -c {shlex.quote(NONSENSE)}"
+    )
+    deaths: list[str] = []
+    servers.on_death(lambda server_id, _: deaths.append(server_id))
+    spec = tools.spec(servers)
+    with capture_logs() as logs:
+        await servers.start(spec)
+        machine = servers._servers[spec.id].machine
+        await tools.eventually((machine.folder.srv / "done").exists)
+        await asyncio.sleep(0.2)
+    assert not machine.ended.is_set()
+    assert sum(entry.get("program") == "forged" for entry in logs) <= 2 * MOST_EVENTS_PER_S
+    await servers.crash(spec.id)
+    await tools.eventually(lambda: deaths == [spec.id])
+
+
+STUBBORN = r"""
+import os, signal, time
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+for _ in range(3):
+    os.fork()
+os.kill(1, signal.SIGSTOP)
+open("/srv/done", "w").close()
+while True:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.root
+async def test_a_server_that_will_not_end_is_deleted_in_time(
+    servers: ProcessServers, tools: Tools, cloud_id: str
+) -> None:
+    servers._kit = replace(
+        servers._kit, command=f"exec {sys.executable} -I -S -c {shlex.quote(STUBBORN)}"
+    )
+    spec = tools.spec(servers)
+    await servers.start(spec)
+    srv = servers._servers[spec.id].machine.folder.srv
+    await tools.eventually((srv / "done").exists)
+    began_s = time.monotonic()
+    await servers.stop(spec.id, grace_s=0.5)
+    assert time.monotonic() - began_s < 6.0
+    assert not any(f"/{cloud_id}/{spec.id[:8]}" in line for line in tools.processes())
+
+
+@given(st.binary(max_size=200))
+def test_whatever_a_server_says_is_an_event_or_nothing(line: bytes) -> None:
+    event, values = parse_event(line)
+    assert event is None or event in EVENTS
+    assert set(values) <= set(FIELDS)
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"[" * 4000, b'{"event": []}', b'{"event": "server"}'])
+def test_what_no_first_process_would_say_is_nothing(line: bytes) -> None:
+    assert parse_event(line) == (None, {})
 
 
 def test_each_address_has_a_user_of_its_own(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from exotide.cloud.servers import userdata
@@ -85,3 +89,55 @@ def test_broken_yaml_is_named_by_line_and_shows_no_content() -> None:
         userdata.parse(b"#cloud-config\npassword: hunter2\n\tx: [\n")
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def bomb(levels: int, inner: str = "x") -> str:
+    """Nested aliases: each level is nine times the one before."""
+    lines = [f"a0: &a0 [{', '.join([inner] * 9)}]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+ZEROS = base64.b64encode(gzip.compress(bytes(64 << 20), 9)).decode()
+HOSTILE = [
+    pytest.param(bomb(9) + "write_files: [{path: *a8}]", id="aliases-as-path"),
+    pytest.param(bomb(9) + "write_files: [{path: /srv/x, content: *a8}]", id="aliases-as-content"),
+    pytest.param(bomb(9) + "write_files: [{path: /srv/x, encoding: *a8}]", id="aliases-as-word"),
+    pytest.param(bomb(40), id="many-aliases"),
+    pytest.param(f"write_files: [{{path: /srv/x, encoding: gz+b64, content: {ZEROS}}}]", id="gzip"),
+    pytest.param("x: " + "[" * 5_000 + "]" * 5_000, id="deep"),
+    pytest.param("x: [" + "{a: 1}, " * 30_000 + "]", id="many"),
+    pytest.param(
+        "write_files: [{path: /srv/x, permissions: 1" + ":1" * 100_000 + "}]", id="number"
+    ),
+    pytest.param("write_files: &a [*a]", id="holds-itself"),
+    pytest.param("x: !!python/object/apply:os.system [id]\nwrite_files: 7", id="tag"),
+    pytest.param('write_files: [{path: /srv/x, content: "\\ud800"}]', id="no-utf-8"),
+    pytest.param('write_files: [{path: "/srv/a\\0b"}]', id="zero-byte"),
+    pytest.param("\x00\xff", id="no-text"),
+    pytest.param("a: b: c", id="no-yaml"),
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_user_data_is_refused_soon_and_has_no_effect(text: str) -> None:
+    began_s = time.process_time()
+    with capture_logs() as logs:
+        assert userdata.understood(f"#cloud-config\n{text}\n".encode("latin-1"), server="s") == ()
+    assert time.process_time() - began_s < 3.0
+    (told,) = logs
+    assert (told["event"], told["server"]) == ("user_data_has_no_effect", "s")
+    assert len(str(told["reason"])) < 300
+
+
+@given(st.binary(max_size=300))
+def test_no_user_data_raises_anything_but_its_own_error(data: bytes) -> None:
+    with contextlib.suppress(BadUserData):
+        userdata.parse(b"#cloud-config\n" + data)
+
+
+def test_all_files_together_have_a_limit() -> None:
+    entry = {"path": "/srv/x", "content": "y" * (600 << 10)}
+    assert userdata.parse(config(entry))
+    with pytest.raises(BadUserData, match="together"):
+        userdata.parse(config(entry, entry))

@@ -11,7 +11,7 @@ from typing import Final
 
 from exotide.cloud.ports import ServerFailed
 from exotide.cloud.servers.lasting import Lasting, recall, remember
-from exotide.cloud.servers.machine import BOOT_WITHIN_S, Machine
+from exotide.cloud.servers.machine import BOOT_WITHIN_S, DEAD_WITHIN_S, Machine, lines
 from exotide.cloud.servers.roles import ENVIRONMENT, Program
 
 RECORD: Final = "pid-1.json"
@@ -74,7 +74,7 @@ class KeptMachine(Machine):
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 self._lasting.kill()
-        await self._reader
+        await asyncio.wait({self._reader}, timeout=DEAD_WITHIN_S)
 
     async def leave(self) -> None:
         """Watch no more; the server runs on."""
@@ -110,7 +110,7 @@ class KeptMachine(Machine):
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
         )
         try:
-            async for line in reader:
+            async for line in lines(reader):
                 self._hear(line)
         finally:
             transport.close()

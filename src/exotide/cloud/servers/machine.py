@@ -7,8 +7,9 @@ import contextlib
 import json
 import shutil
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,6 +23,15 @@ from exotide.cloud.servers.underlay import Housing
 log = structlog.get_logger(__name__)
 
 BOOT_WITHIN_S: Final = 20.0
+DEAD_WITHIN_S: Final = 2.0
+MOST_LINE_BYTES: Final = 4096
+MOST_EVENTS_PER_S: Final = 20
+EVENTS: Final = {
+    *("booted", "stopped", "exporter_stopped"),
+    *("program_started", "program_ended", "program_failed"),
+}
+FIELDS: Final = ("program", "code", "reason", "clean")
+"""All that a server may have said; its programs can write to its first process's pipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +94,44 @@ class Bootable(Protocol):
         """Give the TCP ports that listen inside the server."""
 
 
+class Rate:
+    """How often something happened within the present second."""
+
+    def __init__(self, most_per_s: int) -> None:
+        self._most, self._second, self._count = most_per_s, -1, 0
+
+    def one_more(self, now_s: float) -> bool:
+        """Count it; False when it is too often."""
+        if int(now_s) != self._second:
+            self._second, self._count = int(now_s), 0
+        self._count += 1
+        return self._count <= self._most
+
+
+async def lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Read lines until the end; of one that is too long only parts, which mean nothing."""
+    rest = b""
+    while chunk := await reader.read(MOST_LINE_BYTES):
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
+        if len(rest) > MOST_LINE_BYTES:
+            rest = b""
+
+
+def parse_event(line: bytes) -> tuple[str | None, dict[str, object]]:
+    """Read what a first process says; None for what it would not say."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, {}
+    event = values.get("event") if isinstance(values, dict) else None
+    if not isinstance(event, str) or event not in EVENTS:
+        return None, {}
+    told = {name: values[name] for name in FIELDS if name in values}
+    return event, {name: value for name, value in told.items() if isinstance(value, str | int)}
+
+
 class Machine:
     """PID 1 of a server, from power-on to its end."""
 
@@ -93,6 +141,7 @@ class Machine:
         self._reader: asyncio.Task[None] | None = None
         self._booted = asyncio.Event()
         self._stopping = False
+        self._told = Rate(MOST_EVENTS_PER_S)
         self.ended = asyncio.Event()
         """Set when PID 1 is gone and with it every process of the server."""
 
@@ -143,7 +192,8 @@ class Machine:
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 process.kill()  # unshare --kill-child takes PID 1 along, and PID 1 all others
-        await self._reader
+        # A first process that was taken over may live on: its control group ends it after this.
+        await asyncio.wait({self._reader}, timeout=DEAD_WITHIN_S)
 
     def fit(self, text: str) -> str:
         """Change what is written for a machine of its own to fit where the server runs."""
@@ -193,7 +243,7 @@ class Machine:
         """Read PID 1's events until it ends."""
         assert process.stdout is not None
         assert process.stdin is not None
-        async for line in process.stdout:
+        async for line in lines(process.stdout):
             self._hear(line)
         code = await process.wait()
         process.stdin.close()
@@ -205,13 +255,11 @@ class Machine:
             died(f"PID 1 ended with code {code}; its log is {self.folder.logs / 'init.log'}")
 
     def _hear(self, line: bytes) -> None:
-        try:
-            values = json.loads(line)
-            event = str(values.pop("event"))
-        except (ValueError, AttributeError, KeyError):
-            return  # torn by the server's end
+        event, values = parse_event(line)
         if event == "booted":
             self._booted.set()
+        if event is None or not self._told.one_more(time.monotonic()):
+            return
         troubled = event in {"program_ended", "program_failed", "exporter_stopped"}
         (log.warning if troubled else log.debug)(event, server=self.spec.name, **values)
 

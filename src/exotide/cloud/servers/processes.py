@@ -274,7 +274,7 @@ class ProcessServers(Mortal):
         server = self._plan(spec)
         self._servers[spec.id] = server
         try:
-            files = self._files(server)
+            files = await asyncio.to_thread(self._files, server)
             self._ready_groups.create(self._group(spec))
             guard = functools.partial(self._firewalls.raise_in, spec.id)
             await self.network.attach(spec.id, spec.ip, guard=guard)
@@ -320,7 +320,8 @@ class ProcessServers(Mortal):
 
     def _files(self, server: Server, /) -> tuple[userdata.File, ...]:
         """Read what user-data writes."""
-        return userdata.fitted(userdata.parse(server.spec.user_data), server.machine.fit)
+        files = userdata.understood(server.spec.user_data, server=server.spec.name)
+        return userdata.fitted(files, server.machine.fit)
 
     def _programs(self, server: Server, /) -> tuple[Program, ...]:
         """Choose what the server runs."""
@@ -346,7 +347,11 @@ class ProcessServers(Mortal):
             server.settling = None
         await server.machine.halt(grace_s=grace_s)
         self._meters.discard(server.spec.id)
-        await asyncio.to_thread(cgroups.kill_all, self._ready_groups, self._group(server.spec))
+        dead = await asyncio.to_thread(
+            cgroups.kill_all, self._ready_groups, self._group(server.spec)
+        )
+        if not dead:
+            raise ServerFailed(f"server {server.spec.name} cannot be killed; look at its processes")
 
     async def _remove(self, server: Server, *, grace_s: float) -> None:
         await self._power_off(server, grace_s=grace_s)
