@@ -191,9 +191,11 @@ def test_the_set_up_s_own_page_is_understood(tmp_path: Path) -> None:
     assert spec.loader
     program: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
-    program.STATE = tmp_path / "bootstrap.json"
-    first, second = (name for name, _ in program.STEPS[:2])
-    program.note([first], now=second, error="no mirror answers")
+    program.STATE, program.NOTICE = tmp_path / "bootstrap.json", tmp_path / "notice"
+    first, second = (name for name, *_ in program.STEPS[:2])
+    progress = program.Progress(name for name, *_ in program.STEPS)
+    progress.done.append(first)
+    progress.trouble(second, "no mirror answers")
     with open_client() as client, serving(program.Page) as url:
         page = HttpWeb(client=client).get(f"{url}/bootstrap.json")
     assert page.status == 503
@@ -202,6 +204,17 @@ def test_the_set_up_s_own_page_is_understood(tmp_path: Path) -> None:
     assert state.text == (
         f"1 of {len(program.STEPS)} steps done, now '{second}' failed: no mirror answers"
     )
+
+
+def test_while_grafana_cannot_be_had_its_own_port_says_why() -> None:
+    world = World()
+    state = '{"steps": ["a", "install Grafana"], "done": ["a"], "now": "install Grafana", %s}'
+    state %= '"error": "404"'
+    for path in ("", "api/health", "bootstrap.json"):
+        page(f"http://{SERVER_IP}:3000/{path}", 503, state)(world)
+    failed = world.check()["grafana-answers"]
+    assert failed.status is Status.FAILED
+    assert "the set-up failed at 'install Grafana': 404" in failed.hint
 
 
 def test_a_server_that_begins_to_be_set_up_says_nothing_of_its_steps_yet() -> None:

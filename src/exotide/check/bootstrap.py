@@ -1,7 +1,8 @@
-"""How far the monitoring server's set-up is, as it tells itself until the autoscaler runs."""
+"""How far the monitoring server's set-up is, as it tells itself until everything runs."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Self
 
 import msgspec
@@ -34,9 +35,14 @@ class Bootstrap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bootstrap(scene: Scene) -> Bootstrap | None:
-    """Ask the monitoring server; None if it is not being set up, or does not say."""
-    try:
-        page = scene.web.get(f"{scene.status_url}/bootstrap.json")
-    except WebFault:
-        return None
-    return Bootstrap.read(page.text) if page.status == 503 else None
+    """
+    Ask the monitoring server; None if it is not being set up, or does not say.
+
+    It says so where the autoscaler will be, and once that is there, where Grafana will be.
+    """
+    for url in (scene.status_url, scene.grafana_url):
+        with suppress(WebFault):
+            page = scene.web.get(f"{url}/bootstrap.json")
+            if page.status == 503 and (state := Bootstrap.read(page.text)):
+                return state
+    return None
