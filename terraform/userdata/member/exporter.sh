@@ -8,9 +8,9 @@ pause_s=0
 until [ "$(dpkg-query -Wf '${db:Status-Status}' $exporter 2>/dev/null)" = installed ]; do
   sleep $pause_s
   pause_s=$((pause_s < 60 ? pause_s * 2 + 2 : 60))
-  dpkg --configure -a
+  dpkg --configure -a --force-confold
   apt-get -q update
-  apt-get -qy -oDPkg::Lock::Timeout=600 install --fix-broken --no-install-recommends $exporter
+  apt-get -qy -oDPkg::Lock::Timeout=600 -oDPkg::Options::=--force-confold install --fix-broken --no-install-recommends $exporter
 done
 systemctl enable --quiet --no-reload $exporter
 systemctl start $exporter
