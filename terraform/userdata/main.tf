@@ -6,7 +6,7 @@ locals {
   bundle_file = coalesce(var.bundle_file, "${path.module}/generated/bundle-${var.alerting}.zpaq")
   bundle      = filebase64(local.bundle_file)
   # Four characters of base64 are three bytes: a part must hold whole ones.
-  first_chars = min(20760, length(local.bundle))
+  first_chars = min(20928, length(local.bundle))
 
   # Comments are for readers of this repository.
   plain = {
