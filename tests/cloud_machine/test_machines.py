@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
+import uuid
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from exotide.cloud.servers.cage import FIRST_ID, IDS
 from tests.machines.site import EXOTIDE, Begin, Cloud, clouds, eventually, fetch, traces
 
 # The first test of a host builds the root file system, which takes a minute or two.
@@ -44,6 +48,41 @@ def test_a_machine_runs_its_user_data_with_real_cloud_init(cloud: Cloud) -> None
     eventually(lambda: fetch(f"http://{machine.ip}:8080/"), within_s=10, what="the web server")
     shown = machine.run("cloud-init", "query", "ds.meta_data")
     assert machine.id in shown.stdout
+    machine.delete()
+
+
+HARMLESS = {
+    "change a file of the host",  # it makes one of its own, under the same name
+    "make a network",
+    "make the file system writable",
+}
+"""What a machine's root may do to the machine."""
+
+
+def test_no_attack_from_inside_a_machine_gets_out(cloud: Cloud) -> None:
+    attacker = b64encode(Path(__file__).with_name("attacker.py").read_bytes()).decode()
+    machine = cloud.create(
+        "hostile",
+        "#cloud-config\n"
+        f"write_files: [{{path: /root/attacker.py, encoding: b64, content: {attacker}}}]\n",
+    )
+    machine.finished()
+    secret = Path("/etc") / f"exotide-test-{uuid.uuid4().hex[:8]}"
+    secret.touch(mode=0o600)
+    secret.write_text("secret of the host")
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text()
+    try:
+        machine.run("python3", "/root/attacker.py", "/root/told", str(secret), "/run/none.sock")
+        told = json.loads(machine.run("cat", "/root/told").stdout)
+        assert secret.read_text() == "secret of the host"
+    finally:
+        secret.unlink()
+    assert told.pop("user") == "0"
+    assert {name for name, how in told.items() if how == "DONE"} <= HARMLESS
+    assert len(told) > 20
+    assert Path("/proc/sys/kernel/core_pattern").read_text() == pattern
+    users = Path(f"/proc/{machine.pid_1()}/uid_map").read_text().split()
+    assert users == ["0", str(FIRST_ID), str(IDS)]
     machine.delete()
 
 

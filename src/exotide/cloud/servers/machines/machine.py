@@ -14,8 +14,11 @@ from typing import Final
 import structlog
 
 from exotide.cloud.ports import ServerFailed, ServerSpec
+from exotide.cloud.servers.cage import FIRST_ID
 from exotide.cloud.servers.machine import Folder
+from exotide.cloud.servers.machines.rootfs import USERS
 from exotide.cloud.servers.namespaces import entered, listening_ports
+from exotide.cloud.servers.network import in_namespace
 from exotide.cloud.servers.programs import SYSTEM_PATH, find
 from exotide.cloud.servers.roles import Program
 
@@ -78,6 +81,7 @@ class NspawnMachine:
             ServerFailed: with the reason; no process is left.
         """
         await asyncio.to_thread(self._lay_out)
+        await asyncio.to_thread(in_namespace, self._namespace, _open_low_ports)
         self._process = await self._spawn()
         self._follower = asyncio.create_task(self._follow(self._process, died))
         loop = asyncio.get_running_loop()
@@ -164,6 +168,8 @@ class NspawnMachine:
         for name in ("hosts", "resolv.conf"):
             text = (self.folder.path / "etc" / name).read_text()
             (self.folder.path / "up/etc" / name).write_text(text)
+        for part in ("up", "up/etc", "up/etc/hosts", "up/etc/resolv.conf"):
+            os.chown(self.folder.path / part, FIRST_ID, FIRST_ID)
 
     def _command(self) -> list[str]:
         nspawn = [
@@ -178,6 +184,7 @@ class NspawnMachine:
             *("--register=no", "--keep-unit", "--link-journal=no"),
             *("--resolv-conf=off", "--timezone=off"),
             f"--bind-ro={self.folder.procfs}:/run/vproc",
+            *(f"--private-users={USERS}", "--private-users-ownership=off"),
         ]
         boot = ["/bin/sh", "-c", BOOT, "sh", str(self._rootfs), str(self.folder.path), *nspawn]
         # systemd-nspawn's end alone leaves a machine that boots; that of its namespace leaves none.
@@ -208,6 +215,11 @@ class NspawnMachine:
         file = self.folder.logs / "console.log"
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         return lines[-1] if lines else f"it said nothing; its console was {file}"
+
+
+def _open_low_ports() -> None:
+    """Let a machine's own root have them: its network belongs to the host."""
+    Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0")
 
 
 def _first_child(pid: int) -> int | None:

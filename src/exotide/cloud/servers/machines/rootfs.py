@@ -21,6 +21,7 @@ from typing import Final, Literal
 
 import structlog
 
+from exotide.cloud.servers.cage import FIRST_ID, IDS
 from exotide.cloud.servers.commands import run
 from exotide.cloud.servers.errors import CommandFailed, HostUnsuitable
 from exotide.cloud.servers.machines import apt
@@ -45,6 +46,8 @@ MASKED: Final = (
 """What a container does not need, or what the cloud has done for it."""
 DISABLED: Final = ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")
 """User-data decides what runs."""
+USERS: Final = f"{FIRST_ID}:{IDS}"
+"""The users that machines see as 0 and up: nobody else of the host; machines share them."""
 TELL_EVERY_S: Final = 10.0
 ASK_EVERY_S: Final = 0.2
 WHEELS: Final = "var/cache/exotide/wheels"
@@ -101,7 +104,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Ten characters that change with the recipe. Raises HostUnsuitable for a missing file."""
-        parts: list[str] = [self.release, *PACKAGES, *MASKED, *DISABLED, *FILES, *FILES.values()]
+        parts: list[str] = [USERS, self.release, *PACKAGES, *MASKED, *DISABLED]
+        parts += [*FILES, *FILES.values()]
         parts += [path.read_text() for path in self.requirements]
         parts += [_content_of(path) for path in self.extra_packages]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:10]
@@ -143,6 +147,7 @@ async def _make(recipe: Recipe, done: Path) -> None:
         await asyncio.to_thread(_write_files, part)
         await run("systemctl", f"--root={part}", "--quiet", "mask", *MASKED)
         await run("systemctl", f"--root={part}", "--quiet", "disable", *DISABLED)
+        await _shift(part)
         await asyncio.to_thread(part.rename, done)
     except BaseException:
         await asyncio.shield(asyncio.to_thread(shutil.rmtree, part, ignore_errors=True))
@@ -174,6 +179,14 @@ async def _told(step: str, work: Coroutine[None, None, None], *, after_s: float 
     finally:
         task.cancel()
     await task
+
+
+async def _shift(part: Path) -> None:
+    """Give all files to the users of the machines' user namespaces, once for all of them."""
+    await run(
+        *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", f"--directory={part}"),
+        *(f"--private-users={USERS}", "--private-users-ownership=chown", "/bin/true"),
+    )
 
 
 async def _install_debian(part: Path, release: Release) -> None:

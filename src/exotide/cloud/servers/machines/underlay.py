@@ -13,6 +13,12 @@ from exotide.cloud.servers.programs import find
 NEEDED: Final = ("systemd-nspawn", "mmdebstrap", "setpriv")
 
 
+ISOLATED: Final = (
+    "a machine's root is nobody on the host, in a user namespace; trusted is the kernel, of which "
+    "it reaches more than programs under processes"
+)
+
+
 class Machines(Namespaces):
     """Adapter of Underlay: what the process servers have, and a whole Debian on top."""
 
@@ -20,6 +26,7 @@ class Machines(Namespaces):
     limits = (
         "machines boot Debian 12 under systemd and run their user-data, whatever their template",
         "machines share the host's kernel, and one that was stopped starts with a fresh disk",
+        ISOLATED,
         BALANCED,
     )
 
