@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 
 from exotide.cloud.ports import ServerSpec
 from exotide.cloud.servers import cage, roles
-from exotide.cloud.servers.cage import FIRST_ID, IDS, Cage
+from exotide.cloud.servers.cage import FIRST_ID, IDS, MOST_TASKS, Cage
 from exotide.cloud.servers.errors import HostUnsuitable
 from exotide.cloud.servers.machine import EVENTS, FIELDS, MOST_EVENTS_PER_S, parse_event
 from exotide.cloud.servers.processes import ProcessServers
@@ -113,6 +113,42 @@ async def test_a_python_path_in_an_environment_file_runs_as_nobody_of_the_host(
     told = await outcome(servers, spec, tools)
     assert int(told.pop("user")) >= FIRST_ID
     assert {name: how for name, how in told.items() if how == "DONE"} == {}
+
+
+GREEDY = r"""
+import json, os, threading, time
+threading.stack_size(64 << 10)
+told, count = {}, 0
+try:
+    while count < 5_000:
+        threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+        count += 1
+except RuntimeError as error:
+    told["threads"] = str(error)
+try:
+    open("/srv/large", "w").truncate((1 << 30) + 1)
+except OSError as error:
+    told["file"] = error.strerror
+with open("/srv/result.new", "w") as file:
+    file.write(json.dumps({"count": str(count), **told}))
+os.rename("/srv/result.new", "/srv/result.json")
+time.sleep(60)
+"""
+
+
+@pytest.mark.root
+async def test_a_greedy_server_gets_neither_all_processes_nor_the_disk_by_one_file(
+    servers: ProcessServers, tools: Tools
+) -> None:
+    servers._kit = replace(
+        servers._kit, command=f"exec {sys.executable} -I -S -c {shlex.quote(GREEDY)}"
+    )
+    spec = tools.spec(servers)
+    await servers.start(spec)
+    told = await outcome(servers, spec, tools)
+    assert "start new thread" in told["threads"]
+    assert int(told["count"]) < MOST_TASKS
+    assert told["file"] == "File too large"
 
 
 @pytest.mark.root

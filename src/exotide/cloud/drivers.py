@@ -28,7 +28,7 @@ from exotide.cloud.servers.underlay import Underlay
 
 Name = Literal["auto", "processes", "loopback", "machines", "none"]
 HTTP: Final = 80
-NEEDS_ROOT: Final = frozenset({"ip", "nsenter", "mount", "umount", "nft"})
+NEEDS_ROOT: Final = frozenset({"ip", "nsenter", "mount", "umount", "nft", "prlimit"})
 """Programs that only servers with namespaces need."""
 MACHINES_ONLY: Final = frozenset(
     {"systemd-nspawn", "systemctl", "mmdebstrap", "chroot", "apt-get", "apt-config", "dpkg-deb"}

@@ -29,6 +29,10 @@ IDS: Final = 1 << 16
 HIDDEN: Final = ("/run", "/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - they are covered, not used
 """Where the host's programs leave sockets, and where everybody may write."""
 TEMPORARY_BYTES: Final = 64 << 20
+MOST_TASKS: Final = 1_000
+"""Processes and threads of one server; they are counted by its user."""
+MOST_FILE_BYTES: Final = 1 << 30
+"""Of one file, be it a log."""
 NAMES: Final = ("hosts", "resolv.conf", "hostname")
 INSIDE: Final = Path("/run/exotide")
 """Where the server sees its folder, wherever the host has it."""
@@ -90,7 +94,10 @@ class Cage:
             *("--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"),
             "--pdeathsig=KILL",  # another user forgets the one of unshare
         ]
-        return [*unshare, *shut, *drop, *inner]
+        limit = [
+            *(find("prlimit"), f"--nproc={MOST_TASKS}", f"--fsize={MOST_FILE_BYTES}", "--core=0"),
+        ]
+        return [*unshare, *shut, *limit, *drop, *inner]
 
     def _fstab(self) -> str:
         """Give the mounts in order; /srv shows the folder first, which nothing hides there."""

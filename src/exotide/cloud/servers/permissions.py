@@ -11,7 +11,7 @@ from exotide.cloud.servers.programs import find
 
 CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 """Their bit numbers in CapEff."""
-NEEDED: Final = ("ip", "nsenter", "nft", "unshare", "mount", "node-exporter")
+NEEDED: Final = ("ip", "nsenter", "nft", "unshare", "mount", "setpriv", "prlimit", "node-exporter")
 
 
 def check(status: str | None = None) -> None:

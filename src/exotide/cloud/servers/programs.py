@@ -25,6 +25,7 @@ SOURCES: Final = {
     "nsenter": Source(names=("nsenter",), package="util-linux"),
     "nft": Source(names=("nft",), package="nftables"),
     "unshare": Source(names=("unshare",), package="util-linux"),
+    "prlimit": Source(names=("prlimit",), package="util-linux"),
     "setpriv": Source(names=("setpriv",), package="util-linux"),
     "mount": Source(names=("mount",), package="mount"),
     "systemd-nspawn": Source(names=("systemd-nspawn",), package="systemd-container"),
