@@ -203,6 +203,7 @@ class LocalCloud:
             await self._serving
         if self._keeper is not None:
             await self._keeper.close()
+        self.world.faults.holds.abandon()
         await self.world.background.close()
         await self._let_go()
 

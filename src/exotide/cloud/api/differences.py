@@ -46,6 +46,7 @@ BY_OPERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "get-instance-pool": (
         "There are as many members as the size says, unless faults on demand decide otherwise.",
         "States are those of the document, unless a fault says another word.",
+        "Newer clients of the real API also know the state `degraded`.",
     ),
     "scale-instance-pool": (
         "The oldest members leave first.",

@@ -44,6 +44,11 @@ class Hold:
         for callback in self._callbacks:
             callback()
 
+    def abandon(self) -> None:
+        """End it without telling anybody."""
+        self._callbacks.clear()
+        self.let_go()
+
     async def wait(self) -> None:
         """Return when it is over; who is cancelled meanwhile holds nothing any more."""
         over = asyncio.Event()
@@ -80,6 +85,13 @@ class Holds:
         mine.append(hold)
         hold.then(lambda: mine.remove(hold))
         return hold
+
+    def abandon(self) -> None:
+        """Let everything be as it is, without going on: the cloud ends."""
+        for held in self._held.values():
+            for hold in held:
+                hold.abandon()
+        self._held.clear()
 
     def about(self, key: str) -> Hold | None:
         """Return a hold of the thing with this id."""
