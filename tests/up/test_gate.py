@@ -171,6 +171,16 @@ def test_a_shell_that_means_two_clouds_is_refused(site: Site, run: Run, use: Any
     assert "this shell is half set for a local cloud" in refused(site, run)
 
 
+def test_terraform_asks_the_zone_of_the_stack_whichever_zone_the_shell_names(
+    site: Site, run: Run, use: Any
+) -> None:
+    use(EXOSCALE_API_ENDPOINT=f"http://127.0.0.1:{site.cloud.access.port}/z/ch-dk-2/v2")
+    said = made(run)
+    assert f"zone at-vie-1: {site.cloud.url}" in said
+    (pool,) = site.cloud.cloud.world.pools.values()
+    assert pool.zone == "at-vie-1"
+
+
 def test_name_and_zone_in_files_of_variables_hold_before_the_first_apply(
     site: Site, run: Run
 ) -> None:

@@ -60,8 +60,13 @@ class Desk:
         return cloud
 
     def program(self, journal: Journal, cloud: Reached) -> Program:
-        """Terraform, with the key in its environment, and with the endpoint of the zone."""
-        own = {} if cloud.kind is Kind.EXOSCALE else {ENDPOINT: cloud.endpoint}
+        """
+        Terraform, with the key in its environment.
+
+        If the shell names an endpoint, it is that of the stack's zone: from 0.71 on the provider
+        looks there for what is of a zone, whichever zone the resource is to be in.
+        """
+        own = {ENDPOINT: cloud.endpoint} if os.environ.get(ENDPOINT) else {}
         return Program(
             path=Path(journal.program),
             folder=self.root,
