@@ -142,7 +142,7 @@ class Stack:
         return str(answer["reference"]["id"])
 
     def make(self, address: str) -> dict[str, Any]:
-        client = self.client
+        client, own = self.client, self.variables["name"]
         if address == SIZES:
             sizes = {name: int(self.variables[f"{name}_size"]) for name in ("min", "max")}
             return {"id": "sizes", "output": {"value": sizes, "type": "object"}}
@@ -150,7 +150,7 @@ class Stack:
             value = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             return {"id": "created", "output": {"value": value, "type": "string"}}
         if address == GROUP:
-            name = f"{NAME}-members"
+            name = f"{own}-members"
             return {"id": self.done(client.create_security_group(name=name)), "name": name}
         kinds = client.list_instance_types()["instance-types"]
         micro = next(each["id"] for each in kinds if each["size"] == "micro")
@@ -161,13 +161,13 @@ class Stack:
             "template": {"id": template},
             "security_groups": [{"id": self.known[GROUP]["id"]}],
         }
-        attributes: dict[str, Any] = {"disk_size": 10, "zone": "at-vie-1"}
+        attributes: dict[str, Any] = {"disk_size": 10, "zone": self.variables["zone"]}
         if address == POOL:
-            answer = client.create_instance_pool(name=NAME, size=1, **common)
-            attributes |= {"name": NAME, "size": 1, "instance_type": "standard.micro"}
+            answer = client.create_instance_pool(name=own, size=1, **common)
+            attributes |= {"name": own, "size": 1, "instance_type": "standard.micro"}
         else:
-            answer = client.create_instance(name=f"{NAME}-monitoring", **common)
-            attributes |= {"name": f"{NAME}-monitoring", "type": "standard.micro"}
+            answer = client.create_instance(name=f"{own}-monitoring", **common)
+            attributes |= {"name": f"{own}-monitoring", "type": "standard.micro"}
         if hang := os.environ.get("FAKE_HANGS_AT"):
             while hang in address:
                 rest()  # until it is killed: as if the answer never came

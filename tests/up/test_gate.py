@@ -192,6 +192,23 @@ def test_name_and_zone_in_files_of_variables_hold_before_the_first_apply(
     assert (kept["name"], kept["zone"]) == ("web", "ch-dk-2")
 
 
+def test_a_name_that_changes_in_a_file_does_not_lead_a_destroy_astray(site: Site, run: Run) -> None:
+    made(run)
+    (site.root / "terraform.tfvars.json").write_text('{"name": "web"}')
+    status, said = run(lambda: command.up(detach=True))
+    assert status == 2
+    assert "has name exotide, and its variables say web" in said
+    kept = json.loads(site.journal.read_text())
+    assert kept["name"] == "exotide"
+    site.journal.write_text(json.dumps(kept | {"destroy_after": 1.0}))
+    status, said = run(lambda: command.up(detach=True))
+    assert "stack exotide is destroyed first, as its time to live was over" in said
+    assert status == 0, said
+    assert json.loads(site.journal.read_text())["name"] == "web"
+    status, said = run(command.down)
+    assert "nothing of stack web is left" in said
+
+
 def test_without_terraform_s_answer_the_shell_s_variables_hold(
     site: Site, run: Run, use: Any
 ) -> None:

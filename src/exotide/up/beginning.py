@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -39,7 +39,8 @@ def for_up(desk: Desk, fresh: Mapping[str, str]) -> Journal:
             raise CannotRun(_lost(desk, before))
         before = None if known.is_empty else before  # it went by other hands
     variables = {**({} if before is None else before.variables), **fresh}
-    return _journal(desk, before, known, variables=variables, named={}, runs=True)
+    told = _Told(variables=variables, environ=os.environ)
+    return _journal(desk, before, known, told, runs=True)
 
 
 def for_down(desk: Desk, named: Named) -> Journal:
@@ -55,7 +56,23 @@ def for_down(desk: Desk, named: Named) -> Journal:
         if before.phase is Phase.RUNNING and state.is_lost(desk.root):
             desk.paper.say(_lost(desk, before), loud=True)
     variables = {} if before is None else dict(before.variables)
-    return _journal(desk, before, known, variables=variables, named=named, runs=not known.is_empty)
+    told = _Told(
+        variables=variables,
+        named=named,
+        environ={} if is_named(before, known) else os.environ,
+    )
+    return _journal(desk, before, known, told, runs=not known.is_empty)
+
+
+def as_made(desk: Desk, journal: Journal) -> Journal:
+    """The stack as it was made, whatever the variables say by now."""
+    before = desk.place.load()
+    return journal if before is None else replace(journal, name=before.name, zone=before.zone)
+
+
+def is_named(before: Journal | None, known: state.State) -> bool:
+    """Whether journal or state tell name and zone, so that no variable has to."""
+    return before is not None or known.first(_POOL) is not None
 
 
 def told_by(module: Module, journal: Journal) -> Journal:
@@ -145,14 +162,19 @@ def gone_cloud(desk: Desk) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What a command was told."""
+
+    variables: Mapping[str, str]
+    """Of the root module."""
+    environ: Mapping[str, str]
+    """Where a name and a zone may come from that nothing else tells."""
+    named: Named = field(default_factory=dict)
+
+
 def _journal(
-    desk: Desk,
-    before: Journal | None,
-    known: state.State,
-    *,
-    variables: Mapping[str, str],
-    named: Named,
-    runs: bool,
+    desk: Desk, before: Journal | None, known: state.State, told: _Told, *, runs: bool
 ) -> Journal:
     """
     Put together what is known.
@@ -160,12 +182,12 @@ def _journal(
     Args:
         runs: Terraform will be needed.
     """
-    told = {**variables, **named}
+    given = {**told.variables, **told.named}
     defaults = {"name": options.DEFAULT_NAME, "zone": options.DEFAULT_ZONE}
     if before is not None:
         defaults = {"name": before.name, "zone": before.zone}
     name, zone = (
-        options.chosen(each, given=told, environ=os.environ, known=known, default=default)
+        options.chosen(each, given=given, environ=told.environ, known=known, default=default)
         for each, default in defaults.items()
     )
     endpoint = options.endpoint(os.environ, zone=zone)
@@ -179,7 +201,7 @@ def _journal(
             zone=zone,
             endpoint=endpoint,
             program=program,
-            variables=variables,
+            variables=told.variables,
             counted_at=since,
         )
     _check_cloud(desk, before, endpoint)
@@ -188,7 +210,7 @@ def _journal(
         name=name,
         zone=zone,
         program=program,
-        variables=variables,
+        variables=told.variables,
         torn_until=max(before.torn_until, _torn_until(desk, before)),
     )
 

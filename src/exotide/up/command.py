@@ -102,14 +102,16 @@ def _up(ttl: str | None, *, detach: bool, given: tuple[str, ...], folder: Path |
         cloud = _reached(desk, journal)
         now_s = desk.operator.now()
         is_due = beginning.is_due(journal, now_s=now_s, cloud_s=cloud.time_s)
-        _see_to_its_end(desk, journal, cloud, is_wanted=not is_due)
-        module, journal, cloud = _prepare(desk, journal, cloud)
+        if _see_to_its_end(desk, cloud, is_wanted=not is_due):
+            journal = beginning.for_up(desk, fresh)
+        module = _prepare(desk, journal, cloud)
         check_agents(desk.shell, module.agents_endpoint)
         if is_due:
-            course = _finish_destroy(desk, journal, cloud)
+            course = _finish_destroy(desk, beginning.as_made(desk, journal))
             if course.outcome is not Outcome.DONE:
                 return _code(course)
-            journal = beginning.told_by(module, beginning.for_up(desk, fresh))
+            journal = beginning.for_up(desk, fresh)
+        journal, cloud = _told(desk, journal, cloud, module)
         beginning.check_stays(journal, state.load(desk.root))
         if ttl is not None:
             deadline_s = None if ttl_s is None else desk.operator.now() + ttl_s
@@ -167,9 +169,14 @@ def _down(*, orphans: bool, name: str | None, zone: str | None, folder: Path | N
         is_ours = before is not None or not state.load(desk.root).is_empty
         journal = beginning.for_down(desk, named)
         cloud = _reached(desk, journal)
-        _see_to_its_end(desk, journal, cloud, is_wanted=False)
-        if not state.load(desk.root).is_empty:
-            _, journal, cloud = _prepare(desk, journal, cloud)
+        if _see_to_its_end(desk, cloud, is_wanted=False):
+            journal = beginning.for_down(desk, named)
+        known = state.load(desk.root)
+        if not known.is_empty:
+            module = _prepare(desk, journal, cloud)
+            journal = replace(journal, makes_keys=module.makes_keys)
+            if not beginning.is_named(before, known):
+                journal, cloud = _told(desk, journal, cloud, module)
         with desk.session(journal, cloud, sweeps=orphans) as session:
             _check_account(desk, session, before)
             course = session.down(Course(can_ask=desk.operator.can_ask))
@@ -200,29 +207,35 @@ def _check_account(desk: Desk, session: Session, before: Journal | None) -> None
         )
 
 
-def _finish_destroy(desk: Desk, journal: Journal, cloud: Reached) -> Course:
+def _finish_destroy(desk: Desk, journal: Journal) -> Course:
     due_s = journal.destroy_after
     is_over = due_s is not None and due_s <= desk.operator.now()
     why = f"its time to live was over at {text.moment(due_s or 0)}"
     why = why if is_over else "an earlier destroy did not get to its end"
     desk.paper.say(f"stack {journal.name} is destroyed first, as {why}; then it is made anew")
-    with desk.session(journal, cloud) as session:
+    with desk.session(journal, _reached(desk, journal)) as session:
         _check_account(desk, session, journal)
         return session.down(Course(can_ask=desk.operator.can_ask))
 
 
-def _see_to_its_end(desk: Desk, journal: Journal, cloud: Reached, *, is_wanted: bool) -> None:
-    """Wait for a Terraform of an earlier run; raises BrokenOff, and Busy for anyone else's."""
-    run = beginning.found_run(desk, journal)
-    if run is None:
+def _see_to_its_end(desk: Desk, cloud: Reached, *, is_wanted: bool) -> bool:
+    """
+    Wait for a Terraform of an earlier run; tell whether there was one.
+
+    Raises BrokenOff, and Busy for anyone else's.
+    """
+    before = desk.place.load()
+    run = None if before is None else beginning.found_run(desk, before)
+    if run is None or before is None:
         beginning.check_idle(desk)
-        return
-    with desk.session(journal, cloud) as session:
+        return False
+    with desk.session(before, cloud) as session:
         session.finish(run, stop=not is_wanted)
+    return True
 
 
-def _prepare(desk: Desk, journal: Journal, cloud: Reached) -> tuple[Module, Journal, Reached]:
-    """Make Terraform ready; what it says of the variables holds, of those in files too."""
+def _prepare(desk: Desk, journal: Journal, cloud: Reached) -> Module:
+    """Make Terraform ready, and ask it what the variables come to."""
     desk.paper.say(f"stack {journal.name}, by {journal.program} in {desk.root}")
     program = desk.program(journal, cloud)
     for line in program.prepare():
@@ -232,12 +245,15 @@ def _prepare(desk: Desk, journal: Journal, cloud: Reached) -> tuple[Module, Jour
     if module is None:
         told = {**options.from_environment(os.environ), **journal.variables}
         module = Module.guessed(journal.name, journal.zone, told)
-    told_of = beginning.told_by(module, journal)
-    if (told_of.name, told_of.zone) != (journal.name, journal.zone):
-        desk.paper.say(f"by its variables it is stack {told_of.name} in {told_of.zone}")
-    if told_of.zone != journal.zone:
-        cloud = _reached(desk, told_of)
-    return module, told_of, cloud
+    return module
+
+
+def _told(desk: Desk, journal: Journal, cloud: Reached, module: Module) -> tuple[Journal, Reached]:
+    """What Terraform says of the variables holds, of those in files, too."""
+    told = beginning.told_by(module, journal)
+    if (told.name, told.zone) != (journal.name, journal.zone):
+        desk.paper.say(f"by its variables it is stack {told.name} in {told.zone}")
+    return told, cloud if told.zone == cloud.zone else _reached(desk, told)
 
 
 def _code(course: Course) -> int:
