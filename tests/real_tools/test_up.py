@@ -169,6 +169,24 @@ def test_a_quota_lowers_the_largest_size(checkout: Checkout) -> None:
     checkout.nothing_is_left()
 
 
+def test_a_quota_that_others_use_up_meanwhile_is_told_with_the_next_step(
+    checkout: Checkout,
+) -> None:
+    world = checkout.cloud.cloud.world
+    usual = world.quotas
+    running = checkout.begin("up", "--ttl", "1h")
+    until(lambda: world.security_groups, within_s=120)
+    checkout.cloud.on_loop(lambda: setattr(world, "quotas", {**usual, "instance": 0}))
+    try:
+        status, said = end(running, within_s=200)
+    finally:
+        checkout.cloud.on_loop(lambda: setattr(world, "quotas", usual))
+    assert status == 1, said
+    assert "a quota of the account is used up, as the error below says: ask for more" in said
+    assert "quota exceeded: instance limit is 0" in said
+    checkout.nothing_is_left()
+
+
 def test_a_key_for_compute_alone_builds_a_stack_whose_agents_are_given_one(
     checkout: Checkout, client: Any
 ) -> None:
