@@ -68,7 +68,7 @@ def _lines(prober: Prober) -> Iterator[str]:
     yield "## Differences everywhere\n"
     yield from _items(EVERYWHERE)
     quotas = ", ".join(f"{name} {limit}" for name, limit in QUOTAS.items())
-    yield f"Quotas of a new organisation here (the real ones are not documented): {quotas}; `--quota.NAME N` changes one.\n"
+    yield f"Quotas of a new organisation here: {quotas}; `--quota.NAME N` changes one.\n"
     yield "## Limits by driver\n"
     yield "`exotide cloud status` shows those of the driver that runs.\n"
     yield from _items(
