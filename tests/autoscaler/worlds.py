@@ -244,3 +244,10 @@ def a_world(policy: Policy = POLICY, size: int = 1) -> Iterator[World]:
         pools.settle()
         scribe = InstantScribe(Journal(connection))
         yield World(connection, clock, pools, policy, Reconciler(pools, scribe, clock, policy))
+
+
+def passes(world: World, count: int, *, every_s: float = 61) -> None:
+    """Let time pass without anything coming true by itself."""
+    for _ in range(count):
+        world.clock.advance(every_s)
+        world.run()
