@@ -409,7 +409,10 @@ def test_a_call_that_is_cancelled_leaves_no_trace() -> None:
     with wired(silence) as wire:
         before = open_files()
         assert run(wire.endpoint, cancel_often) == {"n": 7}
-    assert open_files() <= before + 2  # what the server still has
+    ends_at = time.monotonic() + 10
+    while open_files() > before + 2:  # what the server still has; it notices a little later
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
 
 
 def test_a_call_that_waits_for_its_turn_has_no_more_time_than_others() -> None:

@@ -301,7 +301,7 @@ async def test_a_service_may_move_to_another_port_and_leaves_nobody_on_the_first
 ) -> None:
     await stand.serving([await stand.server()])
     await stand.balancers.put_service(stand.nlb_id, replace(WEB, port=8181))
-    assert stand.tools.answers(f"http://{stand.ip}:8181/")
+    await stand.tools.eventually(lambda: stand.tools.answers(f"http://{stand.ip}:8181/"))
     assert not stand.tools.answers(f"http://{stand.ip}:{stand.port}/")
 
 
