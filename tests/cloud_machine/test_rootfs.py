@@ -91,7 +91,8 @@ async def test_two_first_starts_at_once_make_it_once_and_both_get_it(
 ) -> None:
     makes = r"""for word; do case "$word" in */debian-*.part) mkdir -p "$word/etc";; esac; done"""
     fake(tmp_path / "bin", "mmdebstrap", f"echo x >> {tmp_path}/made; sleep 0.3; {makes}")
-    fake(tmp_path / "bin", "systemctl", "true")
+    for program in ("systemctl", "systemd-nspawn"):  # which shifts the ids of a real system
+        fake(tmp_path / "bin", program, "true")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     cache = tmp_path / "cache"
     first, second = await asyncio.gather(
